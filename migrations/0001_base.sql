@@ -1,0 +1,40 @@
+-- What every part stands on: jobs of the outbox and answers to commands already given.
+
+CREATE SCHEMA base;
+
+CREATE TABLE base.route (
+    topic      text COLLATE "C" NOT NULL,
+    subscriber text COLLATE "C" NOT NULL,
+    PRIMARY KEY (topic, subscriber)
+);
+COMMENT ON TABLE base.route IS 'Which verb hears which fact: a copy of story.py, written when a process starts';
+
+CREATE TABLE base.job (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic        text COLLATE "C" NOT NULL,
+    subscriber   text COLLATE "C" NOT NULL,
+    subject      text COLLATE "C" NOT NULL,
+    payload      jsonb NOT NULL,
+    available_at timestamptz NOT NULL,
+    attempts     int NOT NULL DEFAULT 0,
+    lease        text COLLATE "C",
+    last_error   text,
+    dead_at      timestamptz,
+    created_at   timestamptz NOT NULL
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+COMMENT ON TABLE base.job IS 'The outbox: one fact on its way to one subscriber; removed when done';
+CREATE INDEX job_due ON base.job (subscriber, available_at, id) WHERE dead_at IS NULL;
+CREATE INDEX job_subject ON base.job (subject);
+
+CREATE TABLE base.answer (
+    actor_id   text COLLATE "C" NOT NULL,
+    key        text COLLATE "C" NOT NULL,
+    request    bytea NOT NULL,
+    status     int,
+    body       bytea,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (actor_id, key)
+);
+COMMENT ON TABLE base.answer IS 'Answers to commands by Idempotency-Key: the same key and request get the same answer';
+COMMENT ON COLUMN base.answer.request IS 'SHA-256 of method, path and body';
+CREATE INDEX answer_age ON base.answer (created_at);

@@ -1,0 +1,39 @@
+"""Money is whole fen 分. Every division names its rounding; nothing is ever a float."""
+
+from collections.abc import Sequence
+
+BPS = 10_000
+"""Basis points in one: a rate of 800 is 8%."""
+
+
+def share_floor(amount_fen: int, rate_bps: int) -> int:
+    """`amount × rate`, rounded down to the fen; the remainder stays with the amount."""
+    return amount_fen * rate_bps // BPS
+
+
+def share_half_up(amount_fen: int, rate_bps: int) -> int:
+    """`amount × rate`, rounded half up to the fen. For fees, where the seller sees the rate."""
+    return (amount_fen * rate_bps + BPS // 2) // BPS
+
+
+def split_by_largest_remainder(amount_fen: int, weights: Sequence[int]) -> list[int]:
+    """Divide an amount over weights so that the parts add up exactly.
+
+    Each part is floored, then the fen left over go one each to the largest remainders (ties to the
+    earlier part). Raises `ValueError` when there is no positive weight or a negative one.
+    """
+    total = sum(weights)
+    if total <= 0 or min(weights) < 0:
+        raise ValueError("weights must be non-negative with a positive sum")
+    parts = [amount_fen * weight // total for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (-(amount_fen * weights[i] % total), i))
+    for i in by_remainder[: amount_fen - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def yuan(amount_fen: int) -> str:
+    """`123456` → `'1,234.56'`: the only place where fen become yuan for people to read."""
+    sign = "-" if amount_fen < 0 else ""
+    whole, fen = divmod(abs(amount_fen), 100)
+    return f"{sign}{whole:,}.{fen:02d}"

@@ -1,0 +1,1 @@
+"""Composes the platform and decides nothing: settings, wiring, HTTP, worker, command line."""

