@@ -38,3 +38,28 @@ CREATE TABLE base.answer (
 COMMENT ON TABLE base.answer IS 'Answers to commands by Idempotency-Key: the same key and request get the same answer';
 COMMENT ON COLUMN base.answer.request IS 'SHA-256 of method, path and body';
 CREATE INDEX answer_age ON base.answer (created_at);
+
+-- States are data: every state machine lists its moves here, and the database refuses any other.
+
+CREATE TABLE base.move (
+    machine    text COLLATE "C" NOT NULL,
+    from_state text COLLATE "C" NOT NULL,
+    to_state   text COLLATE "C" NOT NULL,
+    PRIMARY KEY (machine, from_state, to_state)
+);
+COMMENT ON TABLE base.move IS 'The moves each state machine allows; the same table stands in each rules.py';
+
+CREATE FUNCTION base.guard_move() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    moved text := TG_ARGV[0];
+    before text := to_jsonb(OLD) ->> TG_ARGV[1];
+    after  text := to_jsonb(NEW) ->> TG_ARGV[1];
+BEGIN
+    IF NOT EXISTS (SELECT FROM base.move
+                   WHERE machine = moved AND from_state = before AND to_state = after) THEN
+        RAISE EXCEPTION 'illegal move of % from % to %', moved, before, after
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'move_' || moved;
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION base.guard_move IS 'Trigger with two arguments, machine and column: refuses a move that base.move does not list';
