@@ -51,7 +51,7 @@ def is_alive(pid):
 async def test_a_child_writes_its_own_log_and_gets_its_environment(tmp_path):
     code = "import os; print(os.environ['GREETING'], flush=True); import time; time.sleep(60)"
     async with supervised([child("one", code, GREETING="hello")], tmp_path):
-        await until(lambda: (tmp_path / "one.log").exists())
+        await until((tmp_path / "one.log").exists)
         assert (tmp_path / "one.log").read_text() == "hello\n"
 
 

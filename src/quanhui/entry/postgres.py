@@ -126,7 +126,10 @@ class EmbeddedPostgres:
         assert not self.is_served()
         for folder in (self.data, self._sockets):
             shutil.rmtree(folder, ignore_errors=True)
-        self._log.unlink(missing_ok=True)
+        for log in self._home.glob("postgres.log*"):
+            log.unlink()
+        if self._home.parent == FALLBACK_HOME:
+            self._home.rmdir()
 
     def _initialise(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
@@ -170,7 +173,8 @@ class EmbeddedPostgres:
             if not self.is_running():
                 break
             lines = _read_lines(self.data / "postmaster.pid")
-            if len(lines) > 7 and lines[7].strip() == "ready":  # noqa: PLR2004 - the status line
+            ours = bool(lines) and lines[0] == str(self.pid)  # not the file of a server that was killed
+            if ours and len(lines) > 7 and lines[7].strip() == "ready":  # noqa: PLR2004 - the status line
                 return
             time.sleep(0.02)
         tail = "\n".join(_read_lines(self._log)[-10:])
@@ -208,15 +212,16 @@ def _installed_binaries() -> Path:
     return (Path(spec.origin).parent / "pginstall").resolve()
 
 
-def _copy_binaries(source: Path, target: Path) -> Path:
-    if not (target / "bin" / "postgres").exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
+def _copy_binaries(install: Path, target: Path) -> Path:
+    """Copy the programs and, in its place beside them, the folder of libraries that they look for."""
+    package = install.parent
+    if not target.exists():
+        _make_folder(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            copy = Path(scratch) / "copy"
-            shutil.copytree(source, copy)
-            target.parent.chmod(0o755)
-            copy.rename(target)
-    return target
+            for part in (package, package.with_name(f"{package.name}.libs")):
+                shutil.copytree(part, Path(scratch, "copy", part.name))
+            Path(scratch, "copy").rename(target)
+    return target / package.name / install.name
 
 
 def _name_kept_in(data_dir: Path) -> str:
