@@ -8,14 +8,12 @@ whether it acted is unknown: repeat under the same reference, never under a new 
 Codes are bearer secrets: no type here shows one when printed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
-
-HIDDEN_FIELDS = frozenset({"code", "new_code"})
+from quanhui.catalogue.codes import WithoutCodes
 
 
 class BalanceStatus(StrEnum):
@@ -44,20 +42,7 @@ class IssuerRefusal(StrEnum):
     NOT_SUPPORTED = "not_supported"
 
 
-class _WithoutCodes(msgspec.Struct, frozen=True, kw_only=True):
-    """Prints every field but the codes."""
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({shown})"
-
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
-        for name in self.__struct_fields__:
-            if name not in HIDDEN_FIELDS:
-                yield name, getattr(self, name)
-
-
-class BalanceCheck(_WithoutCodes, frozen=True, kw_only=True):
+class BalanceCheck(WithoutCodes, frozen=True, kw_only=True):
     """余额核验: what a code is worth by the issuer's books. Money and expiry are None for unknown codes.
 
     `product_hint` is the issuer's own name for the product, where it tells.
@@ -70,21 +55,21 @@ class BalanceCheck(_WithoutCodes, frozen=True, kw_only=True):
     product_hint: str | None = None
 
 
-class HoldRequest(_WithoutCodes, frozen=True, kw_only=True):
+class HoldRequest(WithoutCodes, frozen=True, kw_only=True):
     """Lock, unlock or re-key one code."""
 
     code: str
     reference: str
 
 
-class HoldOutcome(_WithoutCodes, frozen=True, kw_only=True):
+class HoldOutcome(WithoutCodes, frozen=True, kw_only=True):
     """Whether it is done; if not, why (a word of `IssuerRefusal` or the issuer's own)."""
 
     ok: bool
     reason: str | None = None
 
 
-class RekeyOutcome(_WithoutCodes, frozen=True, kw_only=True):
+class RekeyOutcome(WithoutCodes, frozen=True, kw_only=True):
     """The code that replaces the old one, which is dead from now on."""
 
     ok: bool
@@ -92,7 +77,7 @@ class RekeyOutcome(_WithoutCodes, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class RedeemRequest(_WithoutCodes, frozen=True, kw_only=True):
+class RedeemRequest(WithoutCodes, frozen=True, kw_only=True):
     """Draw an amount from a code, or give that draw back (`reverse` under the reference of the draw)."""
 
     code: str
@@ -100,7 +85,7 @@ class RedeemRequest(_WithoutCodes, frozen=True, kw_only=True):
     reference: str
 
 
-class RedeemOutcome(_WithoutCodes, frozen=True, kw_only=True):
+class RedeemOutcome(WithoutCodes, frozen=True, kw_only=True):
     """The balance after the draw or its reversal; None when refused."""
 
     ok: bool
@@ -108,7 +93,7 @@ class RedeemOutcome(_WithoutCodes, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class ExtendRequest(_WithoutCodes, frozen=True, kw_only=True):
+class ExtendRequest(WithoutCodes, frozen=True, kw_only=True):
     """Move the expiry of one code to a later instant."""
 
     code: str
@@ -116,7 +101,7 @@ class ExtendRequest(_WithoutCodes, frozen=True, kw_only=True):
     reference: str
 
 
-class ExtendOutcome(_WithoutCodes, frozen=True, kw_only=True):
+class ExtendOutcome(WithoutCodes, frozen=True, kw_only=True):
     """The expiry that now holds; None when refused."""
 
     ok: bool
