@@ -88,7 +88,7 @@ CREATE INDEX transfer_dst ON ledger.transfer (dst, id);
 CREATE INDEX transfer_xid ON ledger.transfer (xid);
 
 CREATE TABLE ledger.fold_mark (
-    only      boolean PRIMARY KEY DEFAULT true CHECK (only),
+    the_only  boolean PRIMARY KEY DEFAULT true CHECK (the_only),
     folded_to xid8 NOT NULL,
     folded_at timestamptz
 );
@@ -176,7 +176,7 @@ BEGIN
                 SELECT t.key, 0 AS n, ROW(t.src, t.dst, t.amount_fen, t.event, t.subject, t.reverses) AS content
                 FROM ledger.transfer t WHERE t.key = ANY(keys)
                 UNION ALL
-                SELECT w.key, w.n, ROW(w.src, w.dst, w.amount_fen, w.event, w.subject, w.reverses)
+                SELECT w.key, w.n, ROW(w.src, w.dst, w.amount_fen, w.event COLLATE "C", w.subject COLLATE "C", w.reverses)
                 FROM unnest(keys, srcs, dsts, amounts, events, subjects, reversed)
                      WITH ORDINALITY AS w(key, src, dst, amount_fen, event, subject, reverses, n)
             ) b
@@ -203,6 +203,7 @@ DECLARE
     deltas bigint[];
     short_ids bigint[];
     written text[];
+    seen text[];
 BEGIN
     LOOP
         SELECT array_agg(a.id ORDER BY w.n), array_agg(a.book ORDER BY w.n) INTO ids, books
@@ -252,14 +253,17 @@ BEGIN
              AS w(key, src, dst, amount, event, subject, reverses, event_at, status)
         WHERE w.status = 'posted'
         ORDER BY w.key
-        ON CONFLICT (key) DO NOTHING
+        ON CONFLICT DO NOTHING
         RETURNING t.key)
     SELECT array_agg(i.key) INTO written FROM inserted i;
 
     -- Another transaction wrote a key between our look and our insert. No guarded account is in such a
     -- transfer if it is the same as ours, so the balances to change are still right.
     IF coalesce(cardinality(written), 0) < cardinality(array_positions(statuses, 'posted')) THEN
-        IF 'key_conflict' = ANY(ledger.judge_keys(keys, srcs, dsts, amounts, events, subjects, reversed)) THEN
+        seen := ledger.judge_keys(keys, srcs, dsts, amounts, events, subjects, reversed);
+        IF 'posted' = ANY(seen) THEN
+            RAISE unique_violation USING MESSAGE = 'a transfer is reversed at most once';
+        ELSIF 'key_conflict' = ANY(seen) THEN
             RAISE serialization_failure USING MESSAGE = 'a key was used at the same time for another transfer';
         END IF;
         statuses := ARRAY(

@@ -10,8 +10,8 @@ clearing accounts, which therefore always cancel. The chart of accounts is data 
 opens itself when it is first used.
 
 **Guarded** accounts (what a customer or a merchant is owed) are locked and never fall below their floor.
-**Deferred** accounts (custody, fees, stock: those that every order touches) are not locked; their legs wait in the
-transfers until `fold` adds them up. What is read here is exact either way.
+**Deferred** accounts (custody, fees, stock: those that every order touches) are not locked; their legs wait
+in the transfers until `fold` adds them up. What is read here is exact either way.
 
 `postings` holds the debit and credit lines of each event of the business; the other packages write
 

@@ -54,9 +54,9 @@ async def post(db: Db, transfers: Sequence[Transfer], *, now: datetime) -> list[
 async def reverse(db: Db, keys: Sequence[str], *, event: str, now: datetime) -> list[Outcome]:
     """Take transfers back, all or none, each by a new one in the other direction named `{key}:reversed`.
 
-    A transfer is reversed at most once: again is a `duplicate`. `event` names the reason. The outcomes carry the
-    new keys, in no particular order. Raises `NotFound` when a key was never posted, `InsufficientBalance` when the
-    money has moved on, and `TransferKeyConflict` when the transfer was reversed for another reason.
+    A transfer is reversed at most once: again is a `duplicate`. `event` names the reason. The outcomes carry
+    the new keys, in their order. Raises `NotFound` when a key was never posted, `InsufficientBalance` when
+    the money has moved on, `TransferKeyConflict` when the transfer was reversed for another reason.
     """
     wanted = sorted(set(keys))
     if not wanted:

@@ -1,11 +1,11 @@
 """What each event of the business posts: one function an event, returning transfers for `post`.
 
 Lines are written debit → credit. A line that crosses the books is two transfers that meet in
-`client:clearing` and `platform:clearing`. Keys follow from the subject and the event, so a retry posts nothing
-twice; lines of zero are left out. Amounts are fen and never negative.
+`client:clearing` and `platform:clearing`. Keys follow from the subject and the event, so a retry posts
+nothing twice; lines of zero are left out. Amounts are fen and never negative.
 
-`payout_pending` is one deferred account, not one a payout: an account that lives a minute would leave
-a dead row for every payout, and the subject already names the payout. What its own floor would guard, the key does:
+`payout_pending` is one deferred account, not one a payout: an account that lives a minute would leave a dead
+row for every payout, and the subject already names the payout. What its own floor would guard, the key does:
 all ends of a payout share one key, so a payout that was confirmed can never be posted as failed.
 """
 
@@ -130,7 +130,7 @@ def purchase_paid(purchase_id: str, *, institution: str, lines: Sequence[SoldLin
 def redemption_captured(
     redemption_id: str, *, issuer_id: str, merchant_id: str, amount_fen: int
 ) -> list[Transfer]:
-    """A voucher was spent: its issuer owes what the merchant is owed: issuer_receivable → merchant_settlement."""
+    """A voucher was spent, its issuer owes it to the merchant: issuer_receivable → merchant_settlement."""
     leg = (issuer_receivable(issuer_id), merchant_settlement(merchant_id), amount_fen)
     return _transfers(redemption_id, "redemption_captured", [leg])
 

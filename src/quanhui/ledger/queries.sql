@@ -5,18 +5,19 @@ SELECT statuses, short FROM ledger.post(
     array_fill(NULL::bigint, ARRAY[cardinality(:keys::text[])]), :event_ats::timestamptz[], :now::timestamptz);
 
 -- name: reverse^
--- Post the opposite of each transfer named; unknown keys are simply not among the keys that come back.
+-- Post the opposite of each transfer named; no row when one of them was never posted.
 WITH original AS (
-    SELECT array_agg(t.key) AS keys, array_agg(t.key || :suffix::text) AS new_keys,
-           array_agg(d.code) AS srcs, array_agg(s.code) AS dsts, array_agg(t.amount_fen) AS amounts,
-           array_agg(:event::text) AS events, array_agg(t.subject) AS subjects, array_agg(t.id) AS ids,
+    SELECT array_agg(t.key ORDER BY t.key) AS keys, array_agg(t.key || :suffix::text ORDER BY t.key) AS new_keys,
+           array_agg(d.code ORDER BY t.key) AS srcs, array_agg(s.code ORDER BY t.key) AS dsts,
+           array_agg(t.amount_fen ORDER BY t.key) AS amounts, array_agg(:event::text) AS events,
+           array_agg(t.subject ORDER BY t.key) AS subjects, array_agg(t.id ORDER BY t.key) AS ids,
            array_agg(:now::timestamptz) AS event_ats
     FROM ledger.transfer t
     JOIN ledger.account s ON s.id = t.src
     JOIN ledger.account d ON d.id = t.dst
     WHERE t.key = ANY(:keys::text[])
 )
-SELECT o.keys, o.new_keys, p.statuses, p.short
+SELECT o.new_keys, p.statuses, p.short
 FROM original o
 CROSS JOIN LATERAL ledger.post(
     o.new_keys, o.srcs, o.dsts, o.amounts, o.events, o.subjects, o.ids, o.event_ats, :now::timestamptz) p
