@@ -6,10 +6,9 @@ from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
 
-from quanhui.base.db import Db, Pool
 from quanhui.catalogue.codes import Candidate, Recogniser
 from quanhui.catalogue.rules import Brand, Category, Issuer, LegalClass, Product, ProductStatus
-from quanhui.catalogue.store import queries, read_brands, read_categories, read_issuers, read_products
+from quanhui.catalogue.store import Reader, queries, read_brands, read_categories, read_issuers, read_products
 
 LOOK_AGAIN_AFTER = timedelta(seconds=1)
 
@@ -78,13 +77,13 @@ class Catalogue:
         return f"{product.zh} {product.en} {brand.zh} {brand.en}".casefold()
 
 
-async def catalogue_version(db: Db | Pool) -> int:
+async def catalogue_version(db: Reader) -> int:
     """The revision of the catalogue now: one row by its key."""
     number: int = await queries.revision(db)
     return number
 
 
-async def load_catalogue(db: Db | Pool) -> Catalogue:
+async def load_catalogue(db: Reader) -> Catalogue:
     """Read the whole catalogue.
 
     The revision is read first: rows may then be newer than it says, which costs one more load, never older.
@@ -105,7 +104,7 @@ class CatalogueCache:
         self._catalogue: Catalogue | None = None
         self._looked_at: datetime | None = None
 
-    async def get(self, db: Db | Pool, now: datetime) -> Catalogue:
+    async def get(self, db: Reader, now: datetime) -> Catalogue:
         """The present catalogue. While one caller looks for changes, the others go on with what is here."""
         known, looked_at = self._catalogue, self._looked_at
         if known and looked_at and abs(now - looked_at) < LOOK_AGAIN_AFTER:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from quanhui.base.db import Db, Pool, Row, load_queries
 from quanhui.catalogue.codes import CheckAlgorithm, CodeFormat
@@ -20,13 +21,16 @@ queries = load_queries(__file__)
 
 SCHEMA = "catalogue"
 
+Reader: TypeAlias = "Db | Pool"
+"""Reads of the catalogue need no transaction, so a pool will do."""
 
-async def read_categories(db: Db | Pool) -> list[Category]:
+
+async def read_categories(db: Reader) -> list[Category]:
     """Every category."""
     return [Category(**row) for row in await queries.all_categories(db)]
 
 
-async def read_issuers(db: Db | Pool) -> list[Issuer]:
+async def read_issuers(db: Reader) -> list[Issuer]:
     """Every issuer."""
     return [
         Issuer(**{**row, "capabilities": frozenset(map(Capability, row["capabilities"]))})
@@ -34,12 +38,12 @@ async def read_issuers(db: Db | Pool) -> list[Issuer]:
     ]
 
 
-async def read_brands(db: Db | Pool) -> list[Brand]:
+async def read_brands(db: Reader) -> list[Brand]:
     """Every brand."""
     return [Brand(**row) for row in await queries.all_brands(db)]
 
 
-async def read_products(db: Db | Pool) -> list[Product]:
+async def read_products(db: Reader) -> list[Product]:
     """Every product."""
     return [_product(row) for row in await queries.all_products(db)]
 
