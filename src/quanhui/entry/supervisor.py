@@ -55,7 +55,7 @@ class Server(Protocol):
 
 
 @contextmanager
-def only_one(lock_file: Path) -> Iterator[None]:
+def only_one(lock_file: Path) -> Iterator[Path]:
     """Hold a data folder for this process. Raises `AlreadyRunning`; any death frees the lock."""
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("a+") as lock:
@@ -67,7 +67,7 @@ def only_one(lock_file: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        yield lock_file
 
 
 class _Running(NamedTuple):

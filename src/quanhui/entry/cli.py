@@ -1,0 +1,215 @@
+"""The command `quanhui`. Heavy imports stay inside the commands, so that `--help` is instant."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from quanhui import __version__
+from quanhui.entry import settings as settings_module
+from quanhui.entry.settings import Settings, SettingsError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+WRONG_SETTINGS = 2
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def main() -> None:
+    """Entry point: failures that a person can mend are told in a sentence, not as a traceback."""
+    from quanhui.entry.database import DatabaseUnusable
+    from quanhui.entry.postgres import PostgresFailed
+    from quanhui.entry.supervisor import AlreadyRunning
+
+    try:
+        app()
+    except SettingsError as error:
+        err.print("[red]These settings cannot be used:[/]")
+        for problem in error.problems:
+            err.print(f"  • {escape(problem)}")
+        sys.exit(WRONG_SETTINGS)
+    except (AlreadyRunning, DatabaseUnusable, PostgresFailed) as error:
+        _fail(str(error))
+
+
+@app.command()
+def run() -> None:
+    """Run everything on this machine: database, sandboxes, API, worker, sequencer. 启动全部服务。"""
+    from quanhui.entry import launch
+
+    settings = _settings()
+
+    def ready(summary: Mapping[str, Any]) -> None:
+        _welcome(settings, summary)
+
+    launch.run(settings, report=lambda line: out.print(f"[dim]·[/] {escape(line)}"), ready=ready)
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API. 提供接口服务。"""
+    from quanhui.entry import http
+
+    http.serve(_settings_with_database())
+
+
+@app.command()
+def worker() -> None:
+    """Carry facts to the verbs that the story names. 后台任务。"""
+    from quanhui.entry import worker as module
+
+    module.run(_settings_with_database())
+
+
+@app.command()
+def sequencer() -> None:
+    """Put events into the transparency log and sign checkpoints. 存证排序与签署。"""
+    from quanhui.entry import sequencer as module
+
+    module.run(_settings_with_database())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema up to date. 升级数据库结构。"""
+    from quanhui.entry.database import connect, database_at_hand
+    from quanhui.entry.migrations import migrate as apply
+
+    async def work(url: str) -> list[str]:
+        db = await connect(url)
+        try:
+            return await apply(db)
+        finally:
+            await db.close()
+
+    with database_at_hand(_settings()) as url:
+        for name in asyncio.run(work(url)):
+            out.print(f"[green]✓[/] {name}")
+    out.print("The schema is up to date.")
+
+
+@app.command()
+def sample() -> None:
+    """Load sample data into an empty development database. 载入样例数据。"""
+    from quanhui.entry import launch
+    from quanhui.entry.database import database_at_hand
+
+    settings = _settings()
+    if settings.in_production:
+        _fail("sample data are for development only")
+    with database_at_hand(settings) as url:
+        ready = msgspec.structs.replace(settings, database_url=url)
+        asyncio.run(launch.prepare(ready, report=out.print))
+    _show_summary(launch.read_summary(settings))
+
+
+@app.command()
+def demo() -> None:
+    """Sell a sample voucher through the running API, step by step. 演示一次完整的券回收。"""
+    from quanhui.entry import demo as module, launch
+
+    settings = _settings()
+    asyncio.run(module.play(settings, launch.read_summary(settings), say=out.print))
+
+
+@app.command()
+def check() -> None:
+    """Examine this installation: settings, database, books, queues. 自检。"""
+    from quanhui.entry.database import connect, database_at_hand
+    from quanhui.entry.doctor import examine
+
+    settings = _settings()
+    _say_finding("settings", well=True, detail=settings.environment.value)
+
+    async def work(url: str) -> bool:
+        db = await connect(url)
+        try:
+            _say_finding("database", well=True, detail=".".join(map(str, db.get_server_version()[:2])))
+            all_well = True
+            async for finding in examine(db):
+                _say_finding(finding.name, well=finding.well, detail=finding.detail, remedy=finding.remedy)
+                all_well &= finding.well
+            return all_well
+        finally:
+            await db.close()
+
+    with database_at_hand(settings) as url:
+        all_well = asyncio.run(work(url))
+    raise typer.Exit(0 if all_well else 1)
+
+
+@app.command()
+def reset(*, yes: Yes = False) -> None:
+    """Delete the embedded database, the logs and the sample for good. 清空全部数据。"""
+    from quanhui.entry import launch
+
+    settings = _settings()
+    if settings.in_production or settings.database_url:
+        _fail("reset only deletes an embedded development database")
+    folder = settings.data_dir.resolve()
+    if not yes:
+        typer.confirm(f"Delete the database, logs and sample in {folder}?", abort=True)
+    launch.reset(settings)
+    out.print(f"Deleted what was in {escape(str(folder))}")
+
+
+@app.command()
+def secrets() -> None:
+    """Print a fresh set of secrets for an environment file. Keep it safe. 生成一套密钥。"""
+    for name, value in settings_module.fresh_secrets().items():
+        typer.echo(f"{name}={value}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version. 显示版本。"""
+    typer.echo(__version__)
+
+
+def _settings() -> Settings:
+    return settings_module.load(os.environ)
+
+
+def _settings_with_database() -> Settings:
+    from quanhui.entry.database import running_database_url
+    from quanhui.entry.logging import set_up_logging
+
+    settings = _settings()
+    set_up_logging(as_json=settings.in_production, level=settings.log_level)
+    return msgspec.structs.replace(settings, database_url=running_database_url(settings))
+
+
+def _welcome(settings: Settings, summary: Mapping[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("API", f"[link]{settings.public_base_url}/docs[/link]")
+    table.add_row("Health", f"{settings.public_base_url}/health")
+    table.add_row("Logs", escape(str(Path(settings.data_dir) / "log")))
+    out.print(f"\n[bold]Quanhui 券汇 {__version__} is running.[/] Ctrl-C stops it.\n")
+    out.print(table)
+    _show_summary(summary)
+
+
+def _show_summary(summary: Mapping[str, Any]) -> None:
+    for name, value in summary.items():
+        out.print(f"[dim]{escape(name)}[/] {escape(str(value))}")
+
+
+def _say_finding(name: str, *, well: bool, detail: str, remedy: str = "") -> None:
+    sign = "[green]✓[/]" if well else "[red]✗[/]"
+    advice = f" → {remedy}" if remedy and not well else ""
+    out.print(f"{sign} {name}: {escape(detail + advice)}")
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(f"[red]✗[/] {escape(message)}")
+    sys.exit(1)
