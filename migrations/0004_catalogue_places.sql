@@ -72,26 +72,15 @@ COMMENT ON TABLE catalogue.product IS '券种: a kind of voucher, its law, code 
 COMMENT ON COLUMN catalogue.product.region_codes IS 'GB/T 2260 codes where it is good; empty: everywhere';
 COMMENT ON COLUMN catalogue.product.store_ids IS 'Stores where it is good; empty: all stores of the regions';
 
-CREATE TABLE catalogue.revision (
-    one    boolean PRIMARY KEY DEFAULT true CHECK (one),
-    number bigint NOT NULL
-);
-COMMENT ON TABLE catalogue.revision IS 'One row that counts changes, so that processes know when to load anew';
-INSERT INTO catalogue.revision (number) VALUES (1);
-
-CREATE FUNCTION catalogue.count_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE catalogue.revision SET number = number + 1;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.category
-    FOR EACH STATEMENT EXECUTE FUNCTION catalogue.count_change();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.issuer
-    FOR EACH STATEMENT EXECUTE FUNCTION catalogue.count_change();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.brand
-    FOR EACH STATEMENT EXECUTE FUNCTION catalogue.count_change();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.product
-    FOR EACH STATEMENT EXECUTE FUNCTION catalogue.count_change();
+INSERT INTO base.data_version VALUES ('catalogue', 1);
+CREATE TRIGGER bump_version AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.category
+    FOR EACH STATEMENT EXECUTE FUNCTION base.bump_version('catalogue');
+CREATE TRIGGER bump_version AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.issuer
+    FOR EACH STATEMENT EXECUTE FUNCTION base.bump_version('catalogue');
+CREATE TRIGGER bump_version AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.brand
+    FOR EACH STATEMENT EXECUTE FUNCTION base.bump_version('catalogue');
+CREATE TRIGGER bump_version AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON catalogue.product
+    FOR EACH STATEMENT EXECUTE FUNCTION base.bump_version('catalogue');
 
 CREATE SCHEMA places;
 

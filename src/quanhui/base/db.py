@@ -17,6 +17,8 @@ from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 Db: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Reader: TypeAlias = "Db | Pool"
+"""What a single read needs: a connection, or a pool to take one from."""
 Row: TypeAlias = asyncpg.Record
 
 T = TypeVar("T")

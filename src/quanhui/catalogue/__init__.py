@@ -9,7 +9,7 @@ Codes are read as people write them (`codes.py`): full width, spaced, in small l
 check characters notice slips. A text is matched to products by prefix and length in one look-up.
 
 The whole catalogue fits in memory. `CatalogueCache` keeps one picture of it for the process and
-looks once a second whether the single row that counts changes has moved, so the hot paths ask nothing.
+looks once a second whether the number that counts its changes has moved, so the hot paths ask nothing.
 
 `connectors.py` says what the platform asks of every issuer, in sets, with references that make a
 repeat safe.
@@ -54,7 +54,7 @@ from quanhui.catalogue.rules import (
     Validity,
     covers,
 )
-from quanhui.catalogue.snapshot import Catalogue, CatalogueCache, catalogue_version, load_catalogue
+from quanhui.catalogue.snapshot import Catalogue, CatalogueCache, load_catalogue
 
 __all__ = [
     "NEVER_EXPIRES",
@@ -88,7 +88,6 @@ __all__ = [
     "UnknownReference",
     "Validity",
     "WithoutCodes",
-    "catalogue_version",
     "check_ok",
     "covers",
     "enrol",

@@ -1,7 +1,3 @@
--- name: revision$
--- The number of changes so far.
-SELECT number FROM catalogue.revision;
-
 -- name: all_categories
 -- Every category in the order of its making.
 SELECT code, zh, en FROM catalogue.category ORDER BY position;

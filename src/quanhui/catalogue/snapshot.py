@@ -1,20 +1,19 @@
 """The whole catalogue in memory: thousands of rows that change rarely and are asked for all the time."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
 
+from quanhui.base.cached import Cached
+from quanhui.base.db import Reader
 from quanhui.catalogue.codes import Candidate, Recogniser
 from quanhui.catalogue.rules import Brand, Category, Issuer, LegalClass, Product, ProductStatus
-from quanhui.catalogue.store import Reader, queries, read_brands, read_categories, read_issuers, read_products
-
-LOOK_AGAIN_AFTER = timedelta(seconds=1)
+from quanhui.catalogue.store import read_brands, read_categories, read_issuers, read_products
 
 
 class Catalogue:
-    """An immutable picture of the catalogue at one revision. Looking things up costs no query.
+    """An immutable picture of the catalogue. Looking things up costs no query.
 
     The recogniser knows active products only; the mappings hold every product, since vouchers of a
     retired one live on.
@@ -23,13 +22,11 @@ class Catalogue:
     def __init__(
         self,
         *,
-        revision: int,
         categories: Iterable[Category],
         issuers: Iterable[Issuer],
         brands: Iterable[Brand],
         products: Iterable[Product],
     ) -> None:
-        self.revision = revision
         self.categories: Mapping[str, Category] = MappingProxyType({c.code: c for c in categories})
         self.issuers: Mapping[str, Issuer] = MappingProxyType({issuer.id: issuer for issuer in issuers})
         self.brands: Mapping[str, Brand] = MappingProxyType({brand.id: brand for brand in brands})
@@ -77,19 +74,9 @@ class Catalogue:
         return f"{product.zh} {product.en} {brand.zh} {brand.en}".casefold()
 
 
-async def catalogue_version(db: Reader) -> int:
-    """The revision of the catalogue now: one row by its key."""
-    number: int = await queries.revision(db)
-    return number
-
-
 async def load_catalogue(db: Reader) -> Catalogue:
-    """Read the whole catalogue.
-
-    The revision is read first: rows may then be newer than it says, which costs one more load, never older.
-    """
+    """Read the whole catalogue."""
     return Catalogue(
-        revision=await catalogue_version(db),
         categories=await read_categories(db),
         issuers=await read_issuers(db),
         brands=await read_brands(db),
@@ -97,28 +84,12 @@ async def load_catalogue(db: Reader) -> Catalogue:
     )
 
 
-class CatalogueCache:
-    """The catalogue of a process, at most `LOOK_AGAIN_AFTER` behind the database."""
+class CatalogueCache(Cached[Catalogue]):
+    """The catalogue of a process, at most a second behind the database."""
 
     def __init__(self) -> None:
-        self._catalogue: Catalogue | None = None
-        self._looked_at: datetime | None = None
-
-    async def get(self, db: Reader, now: datetime) -> Catalogue:
-        """The present catalogue. While one caller looks for changes, the others go on with what is here."""
-        known, looked_at = self._catalogue, self._looked_at
-        if known and looked_at and abs(now - looked_at) < LOOK_AGAIN_AFTER:
-            return known
-        self._looked_at = now
-        try:
-            if known and known.revision == await catalogue_version(db):
-                return known
-            self._catalogue = fresh = await load_catalogue(db)
-        except BaseException:
-            self._looked_at = looked_at
-            raise
-        return fresh
+        super().__init__("catalogue", lambda db, _version: load_catalogue(db))
 
     def look_again(self) -> None:
-        """Make the next caller look: this process has just changed the catalogue."""
+        """Make the next caller look for changes: this process has just made one."""
         self._looked_at = None

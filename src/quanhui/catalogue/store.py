@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeAlias
 
-from quanhui.base.db import Db, Pool, Row, load_queries
+from quanhui.base.db import Db, Reader, Row, load_queries
 from quanhui.catalogue.codes import CheckAlgorithm, CodeFormat
 from quanhui.catalogue.rules import (
     Brand,
@@ -20,9 +19,6 @@ from quanhui.catalogue.rules import (
 queries = load_queries(__file__)
 
 SCHEMA = "catalogue"
-
-Reader: TypeAlias = "Db | Pool"
-"""Reads of the catalogue need no transaction, so a pool will do."""
 
 
 async def read_categories(db: Reader) -> list[Category]:
