@@ -20,7 +20,9 @@ from quanhui.ledger import (
 
 
 def move(key: str, src: str, dst: str, amount_fen: int) -> Transfer:
-    return Transfer(key=key, src=src, dst=dst, amount_fen=amount_fen, event="tested", subject=key.split(":")[0])
+    return Transfer(
+        key=key, src=src, dst=dst, amount_fen=amount_fen, event="tested", subject=key.partition(":")[0]
+    )
 
 
 async def post_alone(pool: Pool, transfers: list[Transfer], now: datetime) -> list[Status]:

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 
 import asyncpg
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from quanhui.ledger import (
     InsufficientBalance,

@@ -24,7 +24,7 @@ from quanhui.ledger import (
 
 def move(key: str, src: str, dst: str, amount_fen: int, *, event: str = "tested") -> Transfer:
     return Transfer(
-        key=key, src=src, dst=dst, amount_fen=amount_fen, event=event, subject=key.split(":", maxsplit=1)[0]
+        key=key, src=src, dst=dst, amount_fen=amount_fen, event=event, subject=key.partition(":")[0]
     )
 
 
@@ -166,13 +166,13 @@ async def test_a_key_that_does_not_start_with_its_subject_is_refused(db: Db, now
         "UPDATE ledger.transfer SET amount_fen = 1",
         "DELETE FROM ledger.transfer",
         "TRUNCATE ledger.transfer",
-        "INSERT INTO ledger.transfer (key, src, dst, amount_fen, event, subject, event_at, created_at)"
-        " VALUES ('a:9', 1, 2, 5, 'e', 'a', now(), now())",
+        """INSERT INTO ledger.transfer (key, src, dst, amount_fen, event, subject, event_at, created_at)
+           VALUES ('a:9', 1, 2, 5, 'e', 'a', now(), now())""",
         "UPDATE ledger.account SET balance_fen = balance_fen + 1",
         "DELETE FROM ledger.account",
         "TRUNCATE ledger.account",
-        "INSERT INTO ledger.account (code, prefix, book, kind, balance_fen, opened_at)"
-        " VALUES ('custody:x', 'custody', 'client', 'deferred', 5, now())",
+        """INSERT INTO ledger.account (code, prefix, book, kind, balance_fen, opened_at)
+           VALUES ('custody:x', 'custody', 'client', 'deferred', 5, now())""",
         "UPDATE ledger.fold_mark SET folded_to = '0'",
         "DELETE FROM ledger.fold_mark",
         "SET quanhui.ledger_door = 'open'; DELETE FROM ledger.transfer",
@@ -222,7 +222,7 @@ async def test_no_other_transfer_can_claim_to_reverse_what_is_reversed(db: Db, n
     posted = (await postings_of(db, "a"))[0].id
     with pytest.raises(asyncpg.UniqueViolationError):
         await db.execute(
-            "SELECT ledger.post('{a:x}', '{payout_pending}', '{custody:bank}', '{1}', '{e}', '{a}', $1, $2, $3)",
+            "SELECT ledger.post('{a:x}', '{payout_pending}', '{custody:b}', '{1}', '{e}', '{a}', $1, $2, $3)",
             [posted],
             [now],
             now,

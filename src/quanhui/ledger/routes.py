@@ -1,0 +1,79 @@
+"""The ledger over HTTP, for finance and audit: to read, never to write; events of the business post."""
+
+from typing import Annotated
+
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from quanhui.base.access import Scope, needs
+from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page
+from quanhui.base.web import Call
+from quanhui.ledger.actions import accounts, postings_of, statement, trial_balance
+from quanhui.ledger.rules import Balance, Posting, TrialBalance
+
+READ = needs("ledger.read", Scope.ALL)
+
+Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+CODE = r"^[a-z_]+(:[A-Za-z0-9_.-]+)?$"
+
+
+@get("/ledger/trial-balance", opt=READ, operation_id="get_trial_balance", tags=["ledger"])
+async def get_trial_balance(call: Call) -> Response[TrialBalance]:
+    """Show the trial balance 试算平衡
+
+    Every line of the chart of accounts with the exact sum of its accounts in fen, credits minus debits. The
+    books are in order when the four sums are 0.
+    """
+    return Response(await call.query(trial_balance))
+
+
+@get("/ledger/accounts", opt=READ, operation_id="list_accounts", tags=["ledger"])
+async def list_accounts(
+    call: Call,
+    prefix: Annotated[
+        str, Parameter(max_length=100, pattern="^[A-Za-z0-9_.:-]*$", description="How the codes begin.")
+    ] = "",
+    cursor: Annotated[
+        str | None, Parameter(max_length=100, pattern=CODE, description="`next_cursor` of the page before.")
+    ] = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> Response[Page[Balance]]:
+    """List accounts 账户
+
+    Accounts with their exact balances in fen, in the order of their codes.
+    """
+    return Response(await call.query(lambda db: accounts(db, prefix=prefix, cursor=cursor, limit=limit)))
+
+
+@get("/ledger/accounts/{code:str}/statement", opt=READ, operation_id="get_account_statement", tags=["ledger"])
+async def get_statement(
+    call: Call,
+    code: Annotated[str, Parameter(max_length=100, pattern=CODE, description="Code of the account.")],
+    cursor: Annotated[
+        int | None, Parameter(ge=1, lt=2**63, description="`next_cursor` of the page before.")
+    ] = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> Response[Page[Posting]]:
+    """Show an account statement 账户明细
+
+    Transfers into and out of one account, newest first. A transfer debits `src` and credits `dst`.
+    """
+    return Response(await call.query(lambda db: statement(db, code, cursor=cursor, limit=limit)))
+
+
+@get("/ledger/postings", opt=READ, operation_id="list_postings", tags=["ledger"])
+async def list_postings(
+    call: Call,
+    subject: Annotated[
+        str, Parameter(min_length=1, max_length=100, description="Id of an order, payout or redemption.")
+    ],
+) -> Response[list[Posting]]:
+    """Show the postings of one event 分录
+
+    What was posted about one order, payout, purchase or redemption, oldest first; empty when nothing was.
+    """
+    return Response(await call.query(lambda db: postings_of(db, subject)))
+
+
+handlers: list[HTTPRouteHandler] = [get_trial_balance, list_accounts, get_statement, list_postings]
