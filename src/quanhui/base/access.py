@@ -5,13 +5,47 @@ reaches. `entry` finds out who calls and checks the declaration of the route; th
 what it reads and writes to the actor's reach.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from quanhui.base.errors import NotFound
+
+PERMISSIONS: Mapping[str, str] = {
+    "buyback.appeal": "appeal against a refusal",
+    "buyback.read": "see buyback orders and quotes",
+    "buyback.review": "decide cases that wait for a person",
+    "buyback.sell": "quote and sell vouchers to the platform",
+    "catalogue.manage": "define issuers, brands and products",
+    "catalogue.read": "see issuers, brands and products",
+    "customers.manage": "suspend customers, register enterprises and their members",
+    "customers.self": "see and change one's own profile, identity, payees and consents",
+    "evidence.read": "see records in the evidence log and their proofs",
+    "ledger.read": "see accounts, transfers and postings",
+    "market.buy": "reserve and buy vouchers",
+    "market.list": "put stock up for sale and take it down",
+    "market.read": "see what is for sale",
+    "market.reveal": "see the code of a voucher that one bought",
+    "outbox.read": "see jobs that wait or failed",
+    "outbox.revive": "give failed jobs another chance",
+    "places.read": "see merchants, stores and regions",
+    "redemption.read": "see redemptions",
+    "redemption.redeem": "accept vouchers at the till",
+    "redemption.reverse": "undo a redemption",
+    "reports.read": "see reports",
+    "sessions.self": "sign out, here or everywhere",
+    "settlement.approve": "approve payouts that wait for a person",
+    "settlement.handover": "hand cash or goods over a desk",
+    "settlement.read": "see payouts",
+    "staff.audit": "see what staff did",
+    "staff.manage": "add and suspend staff and partners",
+    "staff.self": "see one's own account and roles",
+    "vouchers.freeze": "freeze and release vouchers",
+    "vouchers.read": "see vouchers, their codes masked",
+}
+"""Every permission there is, and what it lets one do; `base.permission` holds the same words."""
 
 
 class Scope(StrEnum):
@@ -55,6 +89,37 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.reach(permission) is not Scope.ALL and owner_id != self.id:
             raise NotFound
+
+
+def gather_grants(
+    pairs: Iterable[tuple[str, str]],
+    *,
+    store_id: str | None = None,
+    merchant_id: str | None = None,
+    enterprise_id: str | None = None,
+) -> dict[str, Scope]:
+    """Grants of all roles as one map from (permission, scope) pairs: of several scopes the widest counts.
+
+    A grant that reaches a store, a merchant or an enterprise is worth nothing to an actor without one.
+    """
+    missing = {
+        scope
+        for scope, place in (
+            (Scope.STORE, store_id),
+            (Scope.MERCHANT, merchant_id),
+            (Scope.ENTERPRISE, enterprise_id),
+        )
+        if place is None
+    }
+    widest = list(Scope)
+    grants: dict[str, Scope] = {}
+    for permission, word in pairs:
+        scope = Scope(word)
+        if scope in missing:
+            continue
+        held = grants.get(permission, scope)
+        grants[permission] = max(held, scope, key=widest.index)
+    return grants
 
 
 NOBODY = Actor(kind=ActorKind.PUBLIC, id="public", grants={})

@@ -1,0 +1,498 @@
+"""HTTP for staff: signing in and out, operators and roles, partners, and the record of what staff did."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.params import Parameter
+from msgspec import Meta
+
+from quanhui.base.access import Scope, needs, open_to_public
+from quanhui.base.attempts import address_key
+from quanhui.base.db import Db, in_transaction
+from quanhui.base.keyring import Keyring
+from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
+from quanhui.base.tokens import OpenedSession, end_session, end_sessions
+from quanhui.base.web import Call
+from quanhui.staff import actions, partners, sessions
+from quanhui.staff.errors import SignInRefused
+from quanhui.staff.passwords import Passwords
+from quanhui.staff.rules import (
+    PASSWORD_MAX_LENGTH,
+    PASSWORD_MIN_LENGTH,
+    AuditRecord,
+    NewOperator,
+    Operator,
+    Partner,
+    Role,
+    Status,
+    new_totp_secret,
+    open_operator,
+    totp_uri,
+)
+
+ADMIN = needs("staff.manage", Scope.ALL)
+OWN_SESSION = needs("sessions.self", Scope.OWN)
+
+Login = Annotated[
+    str, Meta(description="Login name 登录名", pattern="^[A-Za-z0-9._-]{3,40}$", examples=["wang.xiaoming"])
+]
+GivenPassword = Annotated[
+    str, Meta(description="Password 密码", min_length=1, max_length=PASSWORD_MAX_LENGTH)
+]
+NewPassword = Annotated[
+    str,
+    Meta(
+        description="First password 初始密码",
+        min_length=PASSWORD_MIN_LENGTH,
+        max_length=PASSWORD_MAX_LENGTH,
+        examples=["correct horse battery staple"],
+    ),
+]
+OneTimePassword = Annotated[
+    str,
+    Meta(description="Six digits from the authenticator 动态口令", pattern="^[0-9]{6}$", examples=["492039"]),
+]
+Reason = Annotated[str, Meta(description="Why, for the record 原因", min_length=2, max_length=500)]
+PlaceId = Annotated[str, Meta(min_length=5, max_length=40, pattern="^[a-z]+_[0-9a-z]{26}$")]
+PathId = Annotated[str, Parameter(description="Id", max_length=40)]
+Cursor = Annotated[str | None, Parameter(description="`next_cursor` of the page before", max_length=40)]
+PageSize = Annotated[int, Parameter(description="Items on a page", ge=1, le=PAGE_LIMIT)]
+
+
+class StaffSignInBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Who you are, and both proofs of it."""
+
+    login: Login
+    password: GivenPassword
+    one_time_password: OneTimePassword
+
+    def __repr__(self) -> str:
+        return "StaffSignInBody(***)"
+
+
+class OperatorBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Someone to add to staff."""
+
+    login: Login
+    name: Annotated[str, Meta(description="Name 姓名", min_length=1, max_length=50)]
+    password: NewPassword
+    roles: Annotated[
+        list[Annotated[str, Meta(max_length=40)]],
+        Meta(description="Roles 角色", min_length=1, max_length=10, examples=[["desk_clerk"]]),
+    ]
+    store_id: PlaceId | None = None
+    merchant_id: PlaceId | None = None
+
+    def __repr__(self) -> str:
+        return f"OperatorBody(login={self.login!r})"
+
+
+class StaffStatusBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The status an account shall have, and why."""
+
+    status: Status
+    reason: Reason
+
+
+class CredentialsBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A new first password, and why."""
+
+    password: NewPassword
+    reason: Reason
+
+    def __repr__(self) -> str:
+        return "CredentialsBody(***)"
+
+
+class PartnerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A program to let in, and whose it is."""
+
+    name: Annotated[str, Meta(description="Name of the program 合作方名称", min_length=2, max_length=100)]
+    enterprise_id: PlaceId | None = None
+    merchant_id: PlaceId | None = None
+
+
+class RevokeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a key ends."""
+
+    reason: Reason
+
+
+class StaffTokenView(msgspec.Struct, frozen=True):
+    """A session. The token is shown here once and never again."""
+
+    token: str
+    session_id: str
+    expires_at: datetime
+
+
+class SignedOutView(msgspec.Struct, frozen=True):
+    """Which sessions ended: `this` or `all`."""
+
+    ended: str
+
+
+class StaffMeView(msgspec.Struct, frozen=True, kw_only=True):
+    """The signed-in operator, with what they may do: a screen shows only that."""
+
+    id: str
+    login: str
+    name: str
+    roles: tuple[str, ...]
+    grants: dict[str, Scope]
+    store_id: str | None
+    merchant_id: str | None
+
+
+class OperatorView(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator."""
+
+    id: str
+    login: str
+    name: str
+    status: Status
+    roles: tuple[str, ...]
+    store_id: str | None
+    merchant_id: str | None
+    created_at: datetime
+
+
+class CredentialsView(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator with the key for their authenticator app, shown this once."""
+
+    operator: OperatorView
+    totp_uri: str
+
+
+class PartnerKeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """A signing key. The secret is shown here once and never again."""
+
+    partner_id: str
+    key_id: str
+    secret: str
+
+
+class EndedKeyView(msgspec.Struct, frozen=True):
+    """A key that no longer works."""
+
+    key_id: str
+
+
+class StaffStatusView(msgspec.Struct, frozen=True):
+    """An account and the status it has now."""
+
+    id: str
+    status: Status
+
+
+@post("/auth/staff/sign-in", operation_id="sign_in_staff", opt=open_to_public(), tags=["auth"])
+async def sign_in_staff(
+    call: Call,
+    keyring: Keyring,
+    passwords: Passwords,
+    request: Request[Any, Any, Any],
+    data: StaffSignInBody,
+) -> Response[StaffTokenView]:
+    """Sign in as staff 员工登录 with login, password and one-time password.
+
+    Whatever is wrong, the answer is the same 401 in the same time. After five tries the login waits a minute,
+    then two, then four …
+    """
+    address = address_key(keyring, request.client.host if request.client else "")
+
+    async def begin(db: Db) -> sessions.Candidate:
+        return await sessions.begin_sign_in(db, keyring, login=data.login, address=address, now=call.now)
+
+    candidate = await in_transaction(call.pool, begin)
+    proof = await sessions.prove(
+        passwords, candidate, password=data.password, totp_code=data.one_time_password, now=call.now
+    )
+    if proof is None:
+        raise SignInRefused
+
+    async def finish(db: Db) -> OpenedSession | None:
+        return await sessions.finish_sign_in(db, proof, device_id=call.device_id, now=call.now)
+
+    session = await in_transaction(call.pool, finish)
+    if session is None:
+        raise SignInRefused
+    return Response(StaffTokenView(session.token, session.id, session.expires_at), status_code=201)
+
+
+@post("/auth/sign-out", operation_id="sign_out", opt=OWN_SESSION, tags=["auth"])
+async def sign_out(call: Call) -> Response[SignedOutView]:
+    """End this session 退出登录, a customer's or a member of staff's; the token is dead at once."""
+
+    async def work(db: Db) -> None:
+        assert call.actor.session_id is not None, "partners have no permission to sign out"
+        await end_session(db, call.actor.session_id, now=call.now)
+
+    await in_transaction(call.pool, work)
+    return Response(SignedOutView("this"), status_code=200)
+
+
+@post("/auth/sign-out-everywhere", operation_id="sign_out_everywhere", opt=OWN_SESSION, tags=["auth"])
+async def sign_out_everywhere(call: Call) -> Response[SignedOutView]:
+    """End all your sessions on all devices 退出所有设备."""
+
+    async def work(db: Db) -> None:
+        await end_sessions(db, [call.actor.id], now=call.now)
+
+    await in_transaction(call.pool, work)
+    return Response(SignedOutView("all"), status_code=200)
+
+
+@get("/staff/me", operation_id="read_staff_me", opt=needs("staff.self", Scope.OWN), tags=["staff"])
+async def read_staff_me(call: Call, keyring: Keyring) -> Response[StaffMeView]:
+    """The signed-in operator and what they may do 我的权限."""
+
+    async def read(db: Db) -> StaffMeView:
+        operator = (await actions.operators(db, [call.actor.id]))[call.actor.id]
+        return StaffMeView(
+            id=operator.id,
+            login=operator.login,
+            name=open_operator(keyring, operator.id, operator.sealed).name,
+            roles=operator.roles,
+            grants=dict(call.actor.grants),
+            store_id=operator.store_id,
+            merchant_id=operator.merchant_id,
+        )
+
+    return Response(await call.query(read))
+
+
+@get("/staff/roles", operation_id="list_roles", opt=ADMIN, tags=["staff"])
+async def list_roles(call: Call) -> Response[list[Role]]:
+    """All roles 角色 with what they grant and how far it reaches."""
+    return Response(await call.query(actions.roles))
+
+
+@get("/staff/operators", operation_id="list_operators", opt=ADMIN, tags=["staff"])
+async def list_operators(
+    call: Call, keyring: Keyring, cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
+) -> Response[Page[OperatorView]]:
+    """Operators 员工, newest first."""
+
+    async def read(db: Db) -> Page[OperatorView]:
+        rows = await actions.list_operators(db, before=cursor, limit=limit + 1)
+        return page_of([_operator_view(keyring, row) for row in rows], limit=limit)
+
+    return Response(await call.query(read))
+
+
+@post("/staff/operators", operation_id="add_operator", opt=ADMIN, tags=["staff"])
+async def add_operator(
+    call: Call, keyring: Keyring, passwords: Passwords, data: OperatorBody
+) -> Response[CredentialsView]:
+    """Add an operator 新增员工. The answer holds the authenticator key, once: a repeat gets `login-taken`."""
+    password_hash = await passwords.hash(data.password)
+    new = NewOperator(
+        login=data.login,
+        name=data.name,
+        password_hash=password_hash,
+        totp_secret=new_totp_secret(),
+        roles=tuple(data.roles),
+        store_id=data.store_id,
+        merchant_id=data.merchant_id,
+    )
+
+    async def work(db: Db) -> CredentialsView:
+        operator = await actions.add_operator(db, keyring, new, actor_id=call.actor.id, now=call.now)
+        return CredentialsView(
+            operator=_operator_view(keyring, operator), totp_uri=totp_uri(operator.login, new.totp_secret)
+        )
+
+    return await call.command(work, status=201, keep_answer=False)
+
+
+@post(
+    "/staff/operators/{operator_id:str}/status", operation_id="set_operator_status", opt=ADMIN, tags=["staff"]
+)
+async def set_operator_status(
+    call: Call, operator_id: PathId, data: StaffStatusBody
+) -> Response[StaffStatusView]:
+    """Suspend or reinstate an operator 停用或恢复员工. Suspension ends their sessions at once."""
+
+    async def work(db: Db) -> StaffStatusView:
+        await actions.set_operator_status(
+            db,
+            operator_id=operator_id,
+            status=data.status,
+            actor_id=call.actor.id,
+            reason=data.reason,
+            now=call.now,
+        )
+        return StaffStatusView(operator_id, data.status)
+
+    return await call.command(work)
+
+
+@post(
+    "/staff/operators/{operator_id:str}/credentials",
+    operation_id="reset_operator_credentials",
+    opt=ADMIN,
+    tags=["staff"],
+)
+async def reset_operator_credentials(
+    call: Call, keyring: Keyring, passwords: Passwords, operator_id: PathId, data: CredentialsBody
+) -> Response[CredentialsView]:
+    """Give an operator another password and authenticator key 重置凭据; their sessions end at once."""
+    password_hash = await passwords.hash(data.password)
+
+    async def work(db: Db) -> CredentialsView:
+        operator, secret = await actions.reset_credentials(
+            db,
+            keyring,
+            operator_id=operator_id,
+            password_hash=password_hash,
+            actor_id=call.actor.id,
+            reason=data.reason,
+            now=call.now,
+        )
+        return CredentialsView(
+            operator=_operator_view(keyring, operator), totp_uri=totp_uri(operator.login, secret)
+        )
+
+    return await call.command(work, keep_answer=False)
+
+
+@get("/staff/partners", operation_id="list_partners", opt=ADMIN, tags=["staff"])
+async def list_partners(
+    call: Call, cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
+) -> Response[Page[Partner]]:
+    """Partners 合作方, newest first."""
+
+    async def read(db: Db) -> Page[Partner]:
+        return page_of(await partners.list_partners(db, before=cursor, limit=limit + 1), limit=limit)
+
+    return Response(await call.query(read))
+
+
+@post("/staff/partners", operation_id="add_partner", opt=ADMIN, tags=["staff"])
+async def add_partner(call: Call, keyring: Keyring, data: PartnerBody) -> Response[PartnerKeyView]:
+    """Add a partner 新增合作方 with its first signing key. The secret is shown this once."""
+
+    async def work(db: Db) -> PartnerKeyView:
+        key = await partners.add_partner(
+            db,
+            keyring,
+            name=data.name,
+            enterprise_id=data.enterprise_id,
+            merchant_id=data.merchant_id,
+            actor_id=call.actor.id,
+            now=call.now,
+        )
+        return PartnerKeyView(partner_id=key.partner_id, key_id=key.key_id, secret=key.secret)
+
+    return await call.command(work, status=201, keep_answer=False)
+
+
+@post("/staff/partners/{partner_id:str}/keys", operation_id="add_partner_key", opt=ADMIN, tags=["staff"])
+async def add_partner_key(call: Call, keyring: Keyring, partner_id: PathId) -> Response[PartnerKeyView]:
+    """A further signing key 新增密钥, to change over without a break. The secret is shown this once."""
+
+    async def work(db: Db) -> PartnerKeyView:
+        key = await partners.add_partner_key(
+            db, keyring, partner_id=partner_id, actor_id=call.actor.id, now=call.now
+        )
+        return PartnerKeyView(partner_id=key.partner_id, key_id=key.key_id, secret=key.secret)
+
+    return await call.command(work, status=201, keep_answer=False)
+
+
+@post(
+    "/staff/partners/{partner_id:str}/keys/{key_id:str}/revoke",
+    operation_id="revoke_partner_key",
+    opt=ADMIN,
+    tags=["staff"],
+)
+async def revoke_partner_key(
+    call: Call, partner_id: PathId, key_id: PathId, data: RevokeBody
+) -> Response[EndedKeyView]:
+    """End a signing key 吊销密钥, at once."""
+
+    async def work(db: Db) -> EndedKeyView:
+        await partners.revoke_partner_key(
+            db,
+            partner_id=partner_id,
+            key_id=key_id,
+            actor_id=call.actor.id,
+            reason=data.reason,
+            now=call.now,
+        )
+        return EndedKeyView(key_id)
+
+    return await call.command(work)
+
+
+@post("/staff/partners/{partner_id:str}/status", operation_id="set_partner_status", opt=ADMIN, tags=["staff"])
+async def set_partner_status(
+    call: Call, partner_id: PathId, data: StaffStatusBody
+) -> Response[StaffStatusView]:
+    """Suspend or reinstate a partner 停用或恢复合作方 with all its keys, at once."""
+
+    async def work(db: Db) -> StaffStatusView:
+        await partners.set_partner_status(
+            db,
+            partner_id=partner_id,
+            status=data.status,
+            actor_id=call.actor.id,
+            reason=data.reason,
+            now=call.now,
+        )
+        return StaffStatusView(partner_id, data.status)
+
+    return await call.command(work)
+
+
+@get("/staff/audit", operation_id="list_audit", opt=needs("staff.audit", Scope.ALL), tags=["staff"])
+async def list_audit(
+    call: Call,
+    actor_id: Annotated[str | None, Parameter(description="Only what this actor did", max_length=40)] = None,
+    subject: Annotated[str | None, Parameter(description="Only what was done to this", max_length=80)] = None,
+    cursor: Cursor = None,
+    limit: PageSize = PAGE_DEFAULT,
+) -> Response[Page[AuditRecord]]:
+    """What staff did 操作留痕, newest first."""
+
+    async def read(db: Db) -> Page[AuditRecord]:
+        rows = await actions.audit_trail(
+            db, actor_id=actor_id, subject=subject, before=cursor, limit=limit + 1
+        )
+        return page_of(rows, limit=limit)
+
+    return Response(await call.query(read))
+
+
+handlers: list[Any] = [
+    sign_in_staff,
+    sign_out,
+    sign_out_everywhere,
+    read_staff_me,
+    list_roles,
+    list_operators,
+    add_operator,
+    set_operator_status,
+    reset_operator_credentials,
+    list_partners,
+    add_partner,
+    add_partner_key,
+    revoke_partner_key,
+    set_partner_status,
+    list_audit,
+]
+
+
+def _operator_view(keyring: Keyring, operator: Operator) -> OperatorView:
+    return OperatorView(
+        id=operator.id,
+        login=operator.login,
+        name=open_operator(keyring, operator.id, operator.sealed).name,
+        status=operator.status,
+        roles=operator.roles,
+        store_id=operator.store_id,
+        merchant_id=operator.merchant_id,
+        created_at=operator.created_at,
+    )
