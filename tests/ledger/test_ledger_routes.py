@@ -13,6 +13,8 @@ from quanhui.base.web import Call
 from quanhui.ledger import Transfer, post
 from quanhui.ledger.routes import handlers
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Inferred dependency field:DeprecationWarning")
+
 
 @pytest.fixture
 async def client(pool: Pool, now) -> AsyncIterator[httpx.AsyncClient]:
@@ -84,6 +86,7 @@ async def test_the_postings_of_an_order_are_shown_with_their_codes(client):
         "/ledger/accounts/user_payable:ann/statement?cursor=x",
         "/ledger/accounts/user_payable:ann/statement?cursor=9223372036854775808",
         "/ledger/postings",
+        "/ledger/postings?subject=%00",
     ],
 )
 async def test_a_malformed_question_is_refused(client, path):

@@ -9,7 +9,7 @@ from litestar.params import Parameter
 from quanhui.base.access import Scope, needs
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page
 from quanhui.base.web import Call
-from quanhui.ledger.actions import accounts, postings_of, statement, trial_balance
+from quanhui.ledger.actions import NEWEST, accounts, postings_of, statement, trial_balance
 from quanhui.ledger.rules import Balance, Posting, TrialBalance
 
 READ = needs("ledger.read", Scope.ALL)
@@ -51,7 +51,7 @@ async def get_statement(
     call: Call,
     code: Annotated[str, Parameter(max_length=100, pattern=CODE, description="Code of the account.")],
     cursor: Annotated[
-        int | None, Parameter(ge=1, lt=2**63, description="`next_cursor` of the page before.")
+        int | None, Parameter(ge=1, le=NEWEST, description="`next_cursor` of the page before.")
     ] = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[Posting]]:
@@ -66,7 +66,12 @@ async def get_statement(
 async def list_postings(
     call: Call,
     subject: Annotated[
-        str, Parameter(min_length=1, max_length=100, description="Id of an order, payout or redemption.")
+        str,
+        Parameter(
+            max_length=100,
+            pattern="^[A-Za-z0-9_.-]+$",
+            description="Id of an order, payout, purchase or redemption.",
+        ),
     ],
 ) -> Response[list[Posting]]:
     """Show the postings of one event 分录
