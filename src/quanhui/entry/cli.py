@@ -17,7 +17,9 @@ from quanhui import __version__
 from quanhui.entry import settings as settings_module
 from quanhui.entry.settings import Settings, SettingsError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
+)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 

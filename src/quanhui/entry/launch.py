@@ -181,17 +181,21 @@ def children(settings: Settings) -> list[Child]:
 
 def sandboxes(settings: Settings) -> list[Child]:
     """The outside parties, played; each on the port that its URL names."""
-    folder = settings.data_dir / "sandboxes"
-    parties = {
-        "issuer": (settings.issuer_url, settings.issuer_secret),
-        "institution": (settings.institution_url, settings.institution_secret),
-        "sms": (settings.sms_url, settings.sms_secret),
-    }
+    callback_secret = {PREFIX + "CALLBACK_SECRET": as_text(settings.callback_secret)}
     return [
-        Child(
-            f"{party}-sandbox",
-            [sys.executable, "-m", "quanhui.sandboxes", party, "--port", str(urlsplit(url).port)],
-            {"QUANHUI_SANDBOX_SECRET": as_text(secret), "QUANHUI_SANDBOX_DATA": str(folder)},
-        )
-        for party, (url, secret) in parties.items()
+        _sandbox(settings, "issuer", "--seed-file", str(outside_seed_file(settings))),
+        _sandbox(settings, "institution", environment=callback_secret),
+        _sandbox(settings, "sms"),
     ]
+
+
+def _sandbox(
+    settings: Settings, party: str, *options: str, environment: Mapping[str, str] | None = None
+) -> Child:
+    url, secret = getattr(settings, f"{party}_url"), getattr(settings, f"{party}_secret")
+    port, state = str(urlsplit(url).port), str(settings.data_dir / "sandboxes")
+    return Child(
+        f"{party}-sandbox",
+        [sys.executable, "-m", "quanhui.sandboxes", party, "--port", port, "--state", state, *options],
+        {PREFIX + f"{party.upper()}_SECRET": as_text(secret), **(environment or {})},
+    )

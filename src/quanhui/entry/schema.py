@@ -36,7 +36,7 @@ def build() -> str:
 
 def dump(server: EmbeddedPostgres, url: str) -> str:
     """The schema of a database, without what differs from one dump to the next."""
-    program = [server.binary("pg_dump"), "--schema-only", "--no-owner", "--no-privileges", url]
+    program = [str(server.binary("pg_dump")), "--schema-only", "--no-owner", "--no-privileges", url]
     done = subprocess.run(program, capture_output=True, text=True, check=True)  # noqa: S603 - our own binary
     return HEAD + _BLANKS.sub("\n\n", _NOISE.sub("", done.stdout)).strip() + "\n"
 
