@@ -63,3 +63,16 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION base.guard_move IS 'Trigger with two arguments, machine and column: refuses a move that base.move does not list';
+
+-- Tables that processes keep in memory carry a version, so that they know when to read again.
+CREATE TABLE base.data_version (
+    name    text COLLATE "C" PRIMARY KEY,
+    version bigint NOT NULL
+);
+
+CREATE FUNCTION base.bump_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE base.data_version SET version = version + 1 WHERE name = TG_ARGV[0];
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION base.bump_version IS 'Statement trigger with one argument: says that a table kept in memory has changed';

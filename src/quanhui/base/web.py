@@ -67,7 +67,11 @@ class Call:
             return await read(db)
 
     async def command(
-        self, verb: Callable[[Db], Awaitable[View]], *, status: int = 200, keep_answer: bool = True
+        self,
+        verb: Callable[[Db], Awaitable[View]],
+        *,
+        status: int | Callable[[View], int] = 200,
+        keep_answer: bool = True,
     ) -> Response[View]:
         """Run a verb in one transaction under the request's Idempotency-Key.
 
@@ -85,7 +89,8 @@ class Call:
                 if kept["body"] is not None:
                     return _raw(kept["body"], kept["status"])
             view = await verb(db)
-            answer_status, body = status, msgspec.json.encode(view)
+            answer_status = status if isinstance(status, int) else status(view)
+            body = msgspec.json.encode(view)
             if keep_answer:
                 await queries.keep(db, actor_id=self.actor.id, key=key, status=answer_status, body=body)
             return _raw(body, answer_status)

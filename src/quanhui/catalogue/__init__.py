@@ -30,6 +30,7 @@ from quanhui.catalogue.codes import (
 from quanhui.catalogue.connectors import (
     BalanceCheck,
     BalanceStatus,
+    Connectors,
     ExtendOutcome,
     ExtendRequest,
     HoldOutcome,
@@ -71,6 +72,7 @@ __all__ = [
     "CategoryExists",
     "CheckAlgorithm",
     "CodeFormat",
+    "Connectors",
     "ExtendOutcome",
     "ExtendRequest",
     "HoldOutcome",

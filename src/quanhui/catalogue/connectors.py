@@ -8,7 +8,7 @@ whether it acted is unknown: repeat under the same reference, never under a new 
 Codes are bearer secrets: no type here shows one when printed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -143,3 +143,16 @@ class IssuerConnector(Protocol):
     async def extend(self, requests: Sequence[ExtendRequest], *, now: datetime) -> list[ExtendOutcome]:
         """Lengthen the validity of codes."""
         ...
+
+
+class Connectors:
+    """The connectors of outside issuers, by issuer id; `connect` opens one the first time it is asked for."""
+
+    def __init__(self, connect: Callable[[str], IssuerConnector]) -> None:
+        self._connect = connect
+        self._open: dict[str, IssuerConnector] = {}
+
+    def __getitem__(self, issuer_id: str) -> IssuerConnector:
+        if issuer_id not in self._open:
+            self._open[issuer_id] = self._connect(issuer_id)
+        return self._open[issuer_id]

@@ -16,6 +16,7 @@ from quanhui.vouchers.actions import (
     capture,
     claim,
     fingerprint_of,
+    open_codes,
     register,
     rekey,
     release,
@@ -56,6 +57,7 @@ __all__ = [
     "PLATFORM", "CannotSpend", "Claim", "Custody", "CustodyChanged", "FoundCode", "Integrity", "NewCode",
     "NewVoucher", "NotClaimable", "Spend", "Value", "Voucher", "assign", "authorise", "capture", "claim",
     "enrol", "expire", "find_by_fingerprints", "find_vouchers", "fingerprint_of", "list_held_by",
-    "live_claims", "record_balances", "register", "rekey", "release", "reserve", "restore", "reveal",
+    "live_claims", "open_codes", "record_balances",
+    "register", "rekey", "release", "reserve", "restore", "reveal",
     "rotate_keys", "seal_code", "set_integrity", "take_title", "unauthorise", "unreserve",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ The caller appends the evidence: the registry says what is, the story says why.
 from collections.abc import Sequence
 from datetime import datetime
 
-from quanhui.base.db import Db
+from quanhui.base.db import Db, Row
 from quanhui.base.keyring import Keyring, Sealed
 from quanhui.vouchers import store
 from quanhui.vouchers.errors import CannotSpend, CustodyChanged, NotClaimable
@@ -140,15 +140,24 @@ async def reveal(
     """
     rows = await store.live_codes(db, voucher_ids)
     await store.log_reveals(db, rows, actor_id=actor_id, reason=reason, now=now)
-    return {
-        row["voucher_id"]: keyring.open(Sealed(row["key_version"], row["box"]), context=row["voucher_id"])
-        for row in rows
-    }
+    return _opened(keyring, rows)
+
+
+async def open_codes(db: Db, keyring: Keyring, voucher_ids: Sequence[str]) -> dict[str, str]:
+    """The live codes of vouchers, for a call to their issuer. They never reach a person."""
+    return _opened(keyring, await store.live_codes(db, voucher_ids))
 
 
 async def rotate_keys(db: Db, keyring: Keyring, *, limit: int = 1000) -> int:
     """Seal up to `limit` codes anew under the newest key; returns how many, 0 when all are."""
     return await store.reseal_batch(db, keyring, limit=limit)
+
+
+def _opened(keyring: Keyring, rows: Sequence[Row]) -> dict[str, str]:
+    return {
+        row["voucher_id"]: keyring.open(Sealed(row["key_version"], row["box"]), context=row["voucher_id"])
+        for row in rows
+    }
 
 
 async def _move(db: Db, voucher_ids: Sequence[str], *, before: Custody, after: Custody) -> None:

@@ -114,10 +114,12 @@ FROM released r WHERE v.id = r.voucher_id AND v.custody = 'claimed'
 RETURNING v.id;
 
 -- name: move_custody
--- Move vouchers from one custody to another; those that are not there, or not clear, are left out.
+-- Move vouchers from one custody to another; those that are not there are left out. One that is not clear
+-- cannot be given out, but it can come back into stock.
 WITH locked AS (
     SELECT id FROM vouchers.voucher
-    WHERE id = ANY(:voucher_ids::text[]) AND custody = :from_custody AND integrity = 'clear'
+    WHERE id = ANY(:voucher_ids::text[]) AND custody = :from_custody
+      AND (integrity = 'clear' OR :to_custody = 'platform_held')
     ORDER BY id FOR UPDATE
 )
 UPDATE vouchers.voucher v SET custody = :to_custody FROM locked l WHERE v.id = l.id RETURNING v.id;

@@ -1,0 +1,197 @@
+"""Submission to quote: one transaction in which the vouchers are screened, judged and priced."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import reduce
+
+import msgspec
+
+from quanhui import risk, valuation
+from quanhui.base.clock import local_day, whole_days_until
+from quanhui.base.db import Db
+from quanhui.base.ids import new_id
+from quanhui.buyback import store
+from quanhui.buyback.intake import look_up, screen
+from quanhui.buyback.rules import (
+    Basis,
+    Line,
+    Order,
+    OrderState,
+    Quote,
+    ReadCode,
+    Refusal,
+    make_quote,
+    price_line,
+)
+from quanhui.buyback.terms import Terms
+from quanhui.catalogue import BalanceCheck
+from quanhui.compliance import Method
+from quanhui.risk import Outcome
+
+REGION = "CN"
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """Who offers, from where. `long_quote` gives older people more time."""
+
+    seller_id: str
+    store_id: str | None = None
+    device_id: str | None = None
+    long_quote: bool = False
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Priced lines with what the price was made from."""
+
+    lines: tuple[Line, ...]
+    methods: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+async def sell_vouchers(
+    db: Db,
+    terms: Terms,
+    submission: Submission,
+    codes: Sequence[ReadCode],
+    checks: Mapping[int, BalanceCheck],
+    *,
+    named: frozenset[int] = frozenset(),
+    now: datetime,
+) -> Order:
+    """Take in what a seller offers and answer with a quote, a review, or a rejection with its reasons.
+
+    `codes` come from `read_codes`, `checks` from `ask_issuers`; `named` are the lines whose product the
+    seller named. Lines that are refused stay in the order with their reason; the quote is for the rest.
+    """
+    found = await look_up(db, terms, codes, checks, now=now)
+    lines = [
+        screen(
+            code,
+            found.get(code.fingerprint) if code.fingerprint else None,
+            checks.get(code.number),
+            terms=terms,
+            seller_id=submission.seller_id,
+            named_product=code.number in named,
+            now=now,
+        )
+        for code in codes
+    ]
+    offer = price(terms, lines, now=now)
+    order_id = new_id("ord")
+    decision = await risk.assess(db, terms.rules, _for_risk(order_id, submission, offer), now=now)
+    order = _order(order_id, submission, offer, decision, now=now)
+    if order.state is OrderState.QUOTED:
+        order = msgspec.structs.replace(order, quote=_quote(terms, order, offer, now=now))
+    await store.insert_order(db, order)
+    return order
+
+
+def price(terms: Terms, lines: Sequence[Line], *, now: datetime) -> Offer:
+    """Put a price on every line that is not refused, and find the ways of payment open to all of them."""
+    day = local_day(now)
+    allowed: dict[int, frozenset[Method]] = {}
+    for line in lines:
+        if line.refusal is None and line.product_id:
+            product = terms.catalogue.products[line.product_id]
+            allowed[line.number] = terms.policies.allowed_methods(
+                legal_class=product.legal_class, face_fen=line.face_fen, region=REGION, day=day
+            )
+    open_to_all = reduce(frozenset.intersection, filter(None, allowed.values()), frozenset(Method))
+    priced, inputs = [], []
+    for line in lines:
+        if line.refusal is not None:
+            priced.append(line)
+        elif not allowed[line.number] & open_to_all:
+            priced.append(line.refused(Refusal.NOT_BOUGHT))
+        else:
+            fresh, inputs_hash = _price_one(terms, line, now=now)
+            priced.append(fresh)
+            inputs.append(inputs_hash)
+    return Offer(tuple(priced), tuple(sorted(open_to_all)), tuple(inputs))
+
+
+def _price_one(terms: Terms, line: Line, *, now: datetime) -> tuple[Line, str]:
+    assert line.product_id
+    assert line.expires_at
+    product = terms.catalogue.products[line.product_id]
+    subject = valuation.Subject(
+        category=product.category,
+        product_id=product.id,
+        balance_fen=line.balance_fen,
+        days_left=whole_days_until(line.expires_at, now),
+    )
+    (appraisal,) = valuation.appraise(terms.rates, [subject])
+    if appraisal.value_fen == 0:
+        return line.refused(Refusal.TOO_NEAR_EXPIRY), appraisal.inputs_hash
+    reasons = [msgspec.to_builtins(reason) for reason in appraisal.reasons]
+    line = price_line(line, value_fen=appraisal.value_fen, fee_bps=product.fee_bps, reasons=reasons)
+    return line, appraisal.inputs_hash
+
+
+def _for_risk(order_id: str, submission: Submission, offer: Offer) -> risk.Submission:
+    refused = [line for line in offer.lines if line.refusal is not None]
+    return risk.Submission(
+        order_id=order_id,
+        seller_id=submission.seller_id,
+        device_id=submission.device_id,
+        offered=len(offer.lines),
+        refused=len(refused),
+        amount_fen=sum(line.gross_fen for line in offer.lines),
+        line_checks=tuple(
+            risk.Check(rule=str(line.refusal), outcome=Outcome.REJECT, line=line.number) for line in refused
+        ),
+    )
+
+
+def _order(
+    order_id: str, submission: Submission, offer: Offer, decision: risk.Decision, *, now: datetime
+) -> Order:
+    outcome = decision.tree.outcome
+    reasons = ",".join(check.rule for check in decision.tree.deciding()) or None
+    state, reason = OrderState.QUOTED, None
+    if outcome is Outcome.REJECT:
+        state, reason = OrderState.REJECTED, reasons
+    elif all(line.refusal is not None for line in offer.lines):
+        state, reason = OrderState.REJECTED, "every_line_refused"
+    elif outcome is Outcome.REVIEW:
+        state, reason = OrderState.MANUAL_REVIEW, reasons
+    return Order(
+        id=order_id,
+        seller_id=submission.seller_id,
+        state=state,
+        store_id=submission.store_id,
+        device_id=submission.device_id,
+        long_quote=submission.long_quote,
+        hold_reason=reasons if outcome is Outcome.HOLD else None,
+        decision_id=decision.id,
+        method=None,
+        payee_id=None,
+        goods_store_id=None,
+        reason=reason,
+        created_at=now,
+        updated_at=now,
+        lines=offer.lines,
+    )
+
+
+def _quote(terms: Terms, order: Order, offer: Offer, *, now: datetime) -> Quote:
+    basis = Basis(
+        model_version=terms.rates.version, policy_version=terms.policies.version, inputs=offer.inputs
+    )
+    return make_quote(new_id("quo"), order, methods=offer.methods, basis=basis, now=now)
+
+
+async def resolve_review(
+    db: Db, terms: Terms, order: Order, *, approve: bool, reason: str, now: datetime
+) -> Order:
+    """A person decides on an order under review or appeal: a fresh quote for its good lines, or a rejection.
+
+    The caller holds the lock on the order and records who decided. Lines that were refused stay refused.
+    """
+    offer = price(terms, order.lines, now=now)
+    if not approve or all(line.refusal is not None for line in offer.lines):
+        return await store.move_order(db, order, OrderState.REJECTED, reason=reason, now=now)
+    quote = _quote(terms, msgspec.structs.replace(order, lines=offer.lines), offer, now=now)
+    await store.insert_quote(db, quote, offer.lines)
+    moved = await store.move_order(db, order, OrderState.QUOTED, reason=reason, now=now)
+    return msgspec.structs.replace(moved, lines=offer.lines, quote=quote)

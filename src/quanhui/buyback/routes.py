@@ -1,0 +1,401 @@
+"""Buyback over HTTP: submit, accept, decline, appeal, follow; and the desk of those who review."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+from msgspec import Meta, Struct
+
+from quanhui import evidence
+from quanhui.base.access import Scope, needs
+from quanhui.base.db import Db
+from quanhui.base.errors import NotFound, Problem
+from quanhui.base.ids import new_id
+from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
+from quanhui.base.web import Call, ProblemView, problem_view
+from quanhui.buyback import errors, store
+from quanhui.buyback.acceptance import PayoutChoice, accept_quote
+from quanhui.buyback.intake import ask_issuers, read_codes
+from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
+from quanhui.buyback.rules import (
+    LINES_MAX,
+    ORDER,
+    Item,
+    Line,
+    Order,
+    OrderState,
+    QuoteState,
+    public_problem,
+)
+from quanhui.buyback.terms import TermsSource
+from quanhui.catalogue import Catalogue, Connectors
+from quanhui.compliance import Method
+
+OrderId = Annotated[str, Parameter(max_length=64)]
+Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+Cursor = Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before.")]
+
+LINE_PROBLEMS = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, Problem) and "code" in vars(kind)
+}
+
+
+class ItemBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """One voucher to sell."""
+
+    code: Annotated[
+        str,
+        Meta(min_length=4, max_length=128, description="As printed; spaces, dashes and full width are fine."),
+    ]
+    product_id: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class SellBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a seller offers: one voucher or up to a hundred."""
+
+    items: Annotated[
+        list[ItemBody],
+        Meta(min_length=1, max_length=LINES_MAX, examples=[[{"code": "RJ50 7K2M 9QX4 T3WB"}]]),
+    ]
+    long_quote: Annotated[bool, Meta(description="Elder mode: the quote holds for thirty minutes.")] = False
+
+
+class AcceptBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which quote is accepted, and how the seller wants to be paid."""
+
+    quote_id: Annotated[str, Meta(max_length=64, examples=["quo_01kaqtj3v8f6rr3y1n5w9e2mzc"])]
+    method: Annotated[Method, Meta(examples=["cash"])]
+    payee_id: Annotated[str, Meta(max_length=64, description="For cash: an account of your own.")] | None = (
+        None
+    )
+    store_id: Annotated[str, Meta(max_length=64, description="For goods: where you fetch them.")] | None = (
+        None
+    )
+
+
+class AppealBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why the rejection is wrong."""
+
+    words: Annotated[str, Meta(min_length=1, max_length=1000, examples=["券是公司年会发的，请再核对一次。"])]
+
+
+class ReviewBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person decided on a review or an appeal."""
+
+    approve: bool
+    reason: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class ReasonView(Struct, frozen=True):
+    """One step of the price."""
+
+    code: str
+    effect_fen: int
+    zh: str
+    en: str
+
+
+class LineView(Struct, frozen=True, kw_only=True):
+    """One voucher of an order. `problem` says why it is refused; the code shows only its end."""
+
+    number: int
+    masked_code: str
+    product_id: str | None
+    product_zh: str | None
+    product_en: str | None
+    voucher_id: str | None
+    face_fen: int
+    balance_fen: int
+    gross_fen: int
+    fee_fen: int
+    net_fen: int
+    expires_at: datetime | None
+    reasons: list[ReasonView]
+    problem: ProblemView | None
+
+
+class QuoteView(Struct, frozen=True, kw_only=True):
+    """An offer for all good lines: gross less fee is net. Immutable; open until `expires_at`."""
+
+    id: str
+    state: QuoteState
+    gross_fen: int
+    fee_fen: int
+    net_fen: int
+    methods: list[str]
+    model_version: str
+    policy_version: str
+    inputs_hash: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+class OrderView(Struct, frozen=True, kw_only=True):
+    """A buyback order 回收单. `reference` names the decision that an appeal would be about."""
+
+    id: str
+    state: OrderState
+    created_at: datetime
+    updated_at: datetime
+    method: str | None
+    payee_id: str | None
+    may_appeal: bool
+    reference: str
+    lines: list[LineView]
+    quote: QuoteView | None
+
+
+@post(
+    "/buyback/orders",
+    opt=needs("buyback.sell", Scope.OWN),
+    status_code=201,
+    operation_id="sellVouchers",
+)
+async def sell(
+    call: Call, terms: TermsSource, connectors: Connectors, data: SellBody
+) -> Response[OrderView | ProblemView]:
+    """Sell vouchers 提交券码: a quote at once.
+
+    Send one code or up to a hundred, each with its product or without. Lines that cannot be bought carry a
+    problem; the quote is for the rest. When every line is refused the answer is a problem with the
+    `order_id`, which may be appealed.
+    """
+    if (answered := await call.replay()) is not None:
+        return answered
+    present = await terms.get(call.pool, call.now)
+    codes = read_codes(present, [Item(text=item.code, product_id=item.product_id) for item in data.items])
+    checks = await ask_issuers(connectors, codes, now=call.now)
+    named = frozenset(number for number, item in enumerate(data.items, 1) if item.product_id)
+    submission = Submission(seller_id=call.actor.id, device_id=call.device_id, long_quote=data.long_quote)
+
+    async def verb(db: Db) -> OrderView | ProblemView:
+        order = await sell_vouchers(db, present, submission, codes, checks, named=named, now=call.now)
+        if order.state is OrderState.REJECTED:
+            return rejection_view(order)
+        return order_view(order, present.catalogue)
+
+    return await call.command(verb, status=lambda view: getattr(view, "status", 201))
+
+
+@post(
+    "/buyback/orders/{order_id:str}/accept",
+    opt=needs("buyback.sell", Scope.OWN),
+    status_code=200,
+    operation_id="acceptQuote",
+)
+async def accept(call: Call, terms: TermsSource, order_id: OrderId, data: AcceptBody) -> Response[OrderView]:
+    """Accept the quote 接受报价: title passes and the payout starts.
+
+    Vouchers of our own issue are ours in this call. Those of outside issuers are claimed now and locked at
+    their issuer within seconds; follow the order's state.
+    """
+    present = await terms.get(call.pool, call.now)
+    choice = PayoutChoice(method=data.method, payee_id=data.payee_id, store_id=data.store_id)
+
+    async def verb(db: Db) -> OrderView:
+        order = await _own_order(db, call, "buyback.sell", order_id)
+        order = await accept_quote(db, present, order, data.quote_id, choice, now=call.now)
+        return order_view(order, present.catalogue)
+
+    return await call.command(verb)
+
+
+@post(
+    "/buyback/orders/{order_id:str}/decline",
+    opt=needs("buyback.sell", Scope.OWN),
+    status_code=200,
+    operation_id="declineQuote",
+)
+async def decline(call: Call, terms: TermsSource, order_id: OrderId) -> Response[OrderView]:
+    """Decline the quote 放弃报价: the vouchers stay yours."""
+    present = await terms.get(call.pool, call.now)
+
+    async def verb(db: Db) -> OrderView:
+        order = await _own_order(db, call, "buyback.sell", order_id)
+        if not ORDER.may(order.state, OrderState.DECLINED):
+            raise errors.OrderNotOpen(state=order.state)
+        await store.close_quote(db, order.id, QuoteState.DECLINED, now=call.now)
+        order = await store.move_order(db, order, OrderState.DECLINED, now=call.now)
+        return order_view(order, present.catalogue)
+
+    return await call.command(verb)
+
+
+@post(
+    "/buyback/orders/{order_id:str}/appeal",
+    opt=needs("buyback.appeal", Scope.OWN),
+    status_code=200,
+    operation_id="appealRejection",
+)
+async def appeal(call: Call, terms: TermsSource, order_id: OrderId, data: AppealBody) -> Response[OrderView]:
+    """Appeal a rejection 申诉: a person will look at it."""
+    present = await terms.get(call.pool, call.now)
+
+    async def verb(db: Db) -> OrderView:
+        order = await _own_order(db, call, "buyback.appeal", order_id)
+        if not ORDER.may(order.state, OrderState.APPEALED):
+            raise errors.OrderNotOpen(state=order.state)
+        await store.insert_appeal(
+            db, appeal_id=new_id("apl"), order_id=order.id, words=data.words, now=call.now
+        )
+        order = await store.move_order(db, order, OrderState.APPEALED, now=call.now)
+        return order_view(order, present.catalogue)
+
+    return await call.command(verb)
+
+
+@post(
+    "/buyback/orders/{order_id:str}/review",
+    opt=needs("buyback.review", Scope.ALL),
+    status_code=200,
+    operation_id="reviewOrder",
+)
+async def review(call: Call, terms: TermsSource, order_id: OrderId, data: ReviewBody) -> Response[OrderView]:
+    """Decide on a review or an appeal 人工审核: a fresh quote, or a rejection with its reason."""
+    present = await terms.get(call.pool, call.now)
+
+    async def verb(db: Db) -> OrderView:
+        order = await store.lock_order(db, order_id)
+        if order is None:
+            raise NotFound
+        if order.state not in (OrderState.MANUAL_REVIEW, OrderState.APPEALED):
+            raise errors.OrderNotOpen(state=order.state)
+        reason = f"{call.actor.id}: {data.reason}"
+        order = await resolve_review(db, present, order, approve=data.approve, reason=reason, now=call.now)
+        return order_view(order, present.catalogue)
+
+    return await call.command(verb)
+
+
+@get(
+    "/buyback/orders",
+    opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
+    operation_id="listOrders",
+)
+async def list_all(
+    call: Call,
+    terms: TermsSource,
+    state: OrderState | None = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> Page[OrderView]:
+    """Orders, newest first 回收单列表: your own, your store's, or all, as your role reaches."""
+    present = await terms.get(call.pool, call.now)
+    reach = call.actor.reach("buyback.read")
+    orders = await call.query(
+        lambda db: store.list_orders(
+            db,
+            seller_id=call.actor.id if reach is Scope.OWN else None,
+            store_id=(call.actor.store_id or "") if reach is Scope.STORE else None,
+            state=state,
+            before=cursor,
+            limit=limit + 1,
+        )
+    )
+    return page_of([order_view(order, present.catalogue) for order in orders], limit=limit)
+
+
+@get(
+    "/buyback/orders/{order_id:str}",
+    opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
+    operation_id="getOrder",
+)
+async def get_one(call: Call, terms: TermsSource, order_id: OrderId) -> OrderView:
+    """One order 回收单."""
+    present = await terms.get(call.pool, call.now)
+    order = await call.query(lambda db: _readable(db, call, order_id))
+    return order_view(order, present.catalogue)
+
+
+@get(
+    "/buyback/orders/{order_id:str}/receipt",
+    opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
+    operation_id="getOrderReceipt",
+)
+async def get_receipt(call: Call, order_id: OrderId) -> evidence.Receipt:
+    """The receipt 存证回执: what happened to each voucher, with proofs that anyone can check."""
+
+    async def read(db: Db) -> evidence.Receipt:
+        order = await _readable(db, call, order_id)
+        return await evidence.receipt(db, [order.id])
+
+    return await call.query(read)
+
+
+handlers: list[HTTPRouteHandler] = [sell, accept, decline, appeal, review, list_all, get_one, get_receipt]
+
+
+async def _own_order(db: Db, call: Call, permission: str, order_id: str) -> Order:
+    order = await store.lock_order(db, order_id)
+    call.actor.require_owner(permission, order.seller_id if order else None)
+    if order is None:
+        raise NotFound
+    return order
+
+
+async def _readable(db: Db, call: Call, order_id: str) -> Order:
+    found = await store.find_orders(db, [order_id])
+    order = found[0] if found else None
+    if call.actor.reach("buyback.read") is Scope.STORE:
+        if order is None or order.store_id is None or order.store_id != call.actor.store_id:
+            raise NotFound
+        return order
+    call.actor.require_owner("buyback.read", order.seller_id if order else None)
+    if order is None:
+        raise NotFound
+    return order
+
+
+def order_view(order: Order, catalogue: Catalogue) -> OrderView:
+    """What the seller sees of an order."""
+    quote = order.quote
+    return OrderView(
+        id=order.id,
+        state=order.state,
+        created_at=order.created_at,
+        updated_at=order.updated_at,
+        method=order.method,
+        payee_id=order.payee_id,
+        may_appeal=ORDER.may(order.state, OrderState.APPEALED),
+        reference=order.decision_id,
+        lines=[_line_view(line, catalogue) for line in order.lines],
+        quote=msgspec.convert(quote, QuoteView, from_attributes=True) if quote else None,
+    )
+
+
+def rejection_view(order: Order) -> ProblemView:
+    """The problem that a rejected submission is answered with; one line's own where there is but one."""
+    codes = {public_problem(line.refusal) for line in order.lines if line.refusal}
+    kind = LINE_PROBLEMS[codes.pop()] if len(codes) == 1 else errors.VoucherNotAccepted
+    lines = [
+        {"number": line.number, "problem": public_problem(line.refusal)}
+        for line in order.lines
+        if line.refusal
+    ]
+    return problem_view(kind(order_id=order.id, reference=order.decision_id, lines=lines))
+
+
+def _line_view(line: Line, catalogue: Catalogue) -> LineView:
+    product = catalogue.products.get(line.product_id or "")
+    refused = line.refusal is not None
+    return LineView(
+        number=line.number,
+        masked_code=f"••••{line.tail}" if line.tail else "••••",
+        product_id=line.product_id,
+        product_zh=product.zh if product else None,
+        product_en=product.en if product else None,
+        voucher_id=None if refused else line.voucher_id,
+        face_fen=line.face_fen,
+        balance_fen=line.balance_fen,
+        gross_fen=line.gross_fen,
+        fee_fen=line.fee_fen,
+        net_fen=line.net_fen,
+        expires_at=None if refused else line.expires_at,
+        reasons=[msgspec.convert(reason, ReasonView) for reason in line.reasons],
+        problem=problem_view(LINE_PROBLEMS[public_problem(line.refusal)]()) if line.refusal else None,
+    )

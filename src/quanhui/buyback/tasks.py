@@ -1,0 +1,128 @@
+"""What the worker does for the buyback outside a transaction: lock and re-key vouchers at their issuers.
+
+Each call carries a reference made of the order and the line, so a call whose answer was lost is simply
+made again: the issuer gives the same outcome for the same reference.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from quanhui import vouchers
+from quanhui.base.db import Pool, transaction
+from quanhui.base.keyring import Keyring
+from quanhui.base.outbox import Job
+from quanhui.buyback import acceptance, store
+from quanhui.buyback.rules import Line, Order, OrderState
+from quanhui.buyback.terms import Terms, TermsSource
+from quanhui.catalogue import Capability, Connectors, HoldRequest
+
+
+async def lock_at_issuers(
+    pool: Pool, terms_source: TermsSource, connectors: Connectors, job: Job, *, now: datetime
+) -> None:
+    """Lock an accepted order's outside vouchers; then title passes, or the deal is off if one is refused.
+
+    Raises `NoAnswer` when an issuer is silent; the job then comes up again.
+    """
+    order = await _order_in(pool, job.subject, OrderState.ACCEPTED)
+    if order is None:
+        return
+    terms = await terms_source.get(pool, now)
+    refused = await _lock(pool, terms, connectors, order, now=now)
+    async with transaction(pool) as db:
+        locked = await store.lock_order(db, order.id)
+        assert locked is not None
+        if refused:
+            await acceptance.cancel(db, locked, reason=f"issuer_refused:{refused}", now=now)
+        else:
+            await acceptance.transfer_title(db, terms, locked, now=now)
+
+
+async def rekey_at_issuers(
+    pool: Pool, terms_source: TermsSource, connectors: Connectors, job: Job, *, now: datetime
+) -> None:
+    """Have the issuers replace the codes of vouchers that are now ours; then payout and stock go ahead.
+
+    An issuer that cannot re-key keeps the voucher locked for us, which holds it just as well. Raises
+    `NoAnswer` when an issuer is silent and `RekeyRefused` when one will not.
+    """
+    order = await _order_in(pool, job.subject, OrderState.TITLE_TRANSFERRED)
+    if order is None:
+        return
+    terms = await terms_source.get(pool, now)
+    codes = await _rekey(pool, terms, connectors, order, now=now)
+    async with transaction(pool) as db:
+        locked = await store.lock_order(db, order.id)
+        assert locked is not None
+        await acceptance.secure(db, locked, codes, now=now)
+
+
+async def unlock_at_issuers(
+    pool: Pool, terms_source: TermsSource, connectors: Connectors, job: Job, *, now: datetime
+) -> None:
+    """After a cancelled deal: let go of the vouchers that were locked before one was refused."""
+    order = await _order_in(pool, job.subject, OrderState.CANCELLED)
+    if order is None:
+        return
+    terms = await terms_source.get(pool, now)
+    lines = acceptance.outside_lines(terms, order, Capability.LOCK)
+    for issuer_id, group in acceptance.by_issuer(terms, lines).items():
+        requests = await _requests(pool, terms.keyring, order, group)
+        await connectors[issuer_id].unlock(requests, now=now)
+
+
+async def _order_in(pool: Pool, order_id: str, state: OrderState) -> Order | None:
+    """The order, if it is still where the job expects it; a repeated job finds it further on."""
+    async with pool.acquire() as db:
+        (order,) = await store.find_orders(db, [order_id])
+    return order if order.state is state else None
+
+
+async def _lock(
+    pool: Pool, terms: Terms, connectors: Connectors, order: Order, *, now: datetime
+) -> str | None:
+    """Lock every lockable line; returns the reason of the first refusal."""
+    lines = acceptance.outside_lines(terms, order, Capability.LOCK)
+    for issuer_id, group in acceptance.by_issuer(terms, lines).items():
+        requests = await _requests(pool, terms.keyring, order, group)
+        outcomes = await connectors[issuer_id].lock(requests, now=now)
+        for outcome in outcomes:
+            if not outcome.ok:
+                return outcome.reason or "refused"
+    return None
+
+
+async def _rekey(
+    pool: Pool, terms: Terms, connectors: Connectors, order: Order, *, now: datetime
+) -> list[vouchers.NewCode]:
+    codes = []
+    lines = acceptance.outside_lines(terms, order, Capability.REKEY)
+    for issuer_id, group in acceptance.by_issuer(terms, lines).items():
+        requests = await _requests(pool, terms.keyring, order, group)
+        outcomes = await connectors[issuer_id].rekey(requests, now=now)
+        for line, outcome in zip(group, outcomes, strict=True):
+            if not outcome.ok or outcome.new_code is None:
+                raise RekeyRefused(outcome.reason)
+            codes.append(
+                vouchers.seal_code(
+                    terms.keyring,
+                    voucher_id=line.voucher_id or "",
+                    issuer_id=issuer_id,
+                    code=outcome.new_code,
+                )
+            )
+    return codes
+
+
+async def _requests(pool: Pool, keyring: Keyring, order: Order, lines: Sequence[Line]) -> list[HoldRequest]:
+    ids = [line.voucher_id or "" for line in lines]
+    async with transaction(pool) as db:
+        codes = await vouchers.open_codes(db, keyring, ids)
+    return [
+        HoldRequest(code=codes[line.voucher_id or ""], reference=f"{order.id}-{line.number}")
+        for line in lines
+    ]
+
+
+class RekeyRefused(Exception):
+    """An issuer that had locked a voucher for us will not re-key it: a person must talk to them."""

@@ -1,0 +1,15 @@
+"""Allow, hold, review or reject 风控, and why.
+
+The deterministic part: limits and velocity by account, device and payee, counted by the hour, and the line
+checks that the buyback hands in (format, duplicate, holder of record, issuer status). Rules are data with a
+threshold and an outcome; new ones run in shadow first. A decision keeps its whole tree of reasons.
+"""
+
+from quanhui.risk.actions import Decision, Submission, assess, assess_payee
+from quanhui.risk.rules import Check, Outcome, Rule, RuleBook, Tree, judge
+from quanhui.risk.store import cached_rules, load_rules
+
+__all__ = [
+    "Check", "Decision", "Outcome", "Rule", "RuleBook", "Submission", "Tree", "assess", "assess_payee",
+    "cached_rules", "judge", "load_rules",
+]  # fmt: skip

@@ -1,0 +1,46 @@
+-- name: read_rules
+-- The whole book of rules.
+SELECT code, measure, threshold, outcome, shadow, reason_zh, reason_en FROM risk.rule ORDER BY code;
+
+-- name: observe
+-- Count this submission for each of its keys and tell what the last hour and day add up to, itself included.
+WITH given AS (
+    SELECT * FROM unnest(:keys::text[]) AS g(key)
+), counted AS (
+    INSERT INTO risk.activity AS a (key, hour, offers, refusals, amount_fen, near_limit)
+    SELECT key, date_trunc('hour', :now::timestamptz), :offers::int, :refusals::int, :amount_fen::bigint,
+           :near_limit::int
+    FROM given ORDER BY key
+    ON CONFLICT (key, hour) DO UPDATE SET
+        offers = a.offers + excluded.offers, refusals = a.refusals + excluded.refusals,
+        amount_fen = a.amount_fen + excluded.amount_fen, near_limit = a.near_limit + excluded.near_limit
+    RETURNING key, hour, offers, refusals, amount_fen, near_limit
+), earlier AS (
+    SELECT a.key, a.hour, a.offers, a.refusals, a.amount_fen, a.near_limit
+    FROM given g JOIN risk.activity a ON a.key = g.key
+    WHERE a.hour > :now::timestamptz - interval '24 hours' AND a.hour < date_trunc('hour', :now::timestamptz)
+)
+SELECT key,
+       (sum(refusals) FILTER (WHERE hour > :now::timestamptz - interval '1 hour'))::bigint AS refusals_1h,
+       sum(offers)::bigint AS offers_24h, sum(amount_fen)::bigint AS amount_fen_24h,
+       sum(near_limit)::bigint AS near_limit_24h
+FROM (SELECT * FROM counted UNION ALL SELECT * FROM earlier) AS both_parts
+GROUP BY key;
+
+-- name: observe_payee$
+-- Note who is paid to an account and tell how many different sellers were in the last day.
+WITH noted AS (
+    INSERT INTO risk.payee_use (payee_id, seller_id, last_at) VALUES (:payee_id, :seller_id, :now)
+    ON CONFLICT (payee_id, seller_id) DO UPDATE SET last_at = excluded.last_at
+)
+SELECT 1 + count(*) FROM risk.payee_use
+WHERE payee_id = :payee_id AND seller_id <> :seller_id AND last_at > :now::timestamptz - interval '24 hours';
+
+-- name: keep_decision!
+-- Store a decision with its tree.
+INSERT INTO risk.decision (id, subject, outcome, tree, rules, at)
+VALUES (:id, :subject, :outcome, :tree, :rules, :now);
+
+-- name: find_decision^
+-- A decision with its tree.
+SELECT id, subject, outcome, tree, rules, at FROM risk.decision WHERE id = :id;

@@ -1,0 +1,59 @@
+"""Rules, counters and decisions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from quanhui.base.cached import Cached
+from quanhui.base.db import Db, Pool, Row, load_queries
+from quanhui.risk.rules import Outcome, Rule, RuleBook, Tree
+
+queries = load_queries(__file__)
+
+
+async def load_rules(db: Db | Pool, version: int) -> RuleBook:
+    rules = [
+        Rule(**{**dict(row), "outcome": Outcome(row["outcome"])}) for row in await queries.read_rules(db)
+    ]
+    return RuleBook(tuple(rules), f"rules-{version}")
+
+
+def cached_rules() -> Cached[RuleBook]:
+    """The book of rules as a process keeps it."""
+    return Cached("risk", load_rules)
+
+
+async def observe(
+    db: Db,
+    keys: Sequence[str],
+    *,
+    offers: int,
+    refusals: int,
+    amount_fen: int,
+    near_limit: int,
+    now: datetime,
+) -> list[Row]:
+    rows: list[Row] = await queries.observe(
+        db, keys=keys, offers=offers, refusals=refusals, amount_fen=amount_fen, near_limit=near_limit, now=now
+    )
+    return rows
+
+
+async def observe_payee(db: Db, *, payee_id: str, seller_id: str, now: datetime) -> int:
+    count: int = await queries.observe_payee(db, payee_id=payee_id, seller_id=seller_id, now=now)
+    return count
+
+
+async def keep_decision(
+    db: Db, *, decision_id: str, subject: str, tree: Tree, rules: str, now: datetime
+) -> None:
+    await queries.keep_decision(
+        db,
+        id=decision_id,
+        subject=subject,
+        outcome=tree.outcome,
+        tree=msgspec.to_builtins(tree.checks),
+        rules=rules,
+        now=now,
+    )
