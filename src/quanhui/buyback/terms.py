@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quanhui.base.cached import Cached
-from quanhui.base.db import Db, Pool
+from quanhui.base.db import Reader
 from quanhui.base.keyring import Keyring
 from quanhui.catalogue import Catalogue, CatalogueCache
 from quanhui.compliance import PolicyBook, cached_policies
@@ -33,7 +33,7 @@ class TermsSource:
         self._policies: Cached[PolicyBook] = cached_policies()
         self._rules: Cached[RuleBook] = cached_rules()
 
-    async def get(self, db: Db | Pool, now: datetime) -> Terms:
+    async def get(self, db: Reader, now: datetime) -> Terms:
         """The terms now, usually without a query."""
         return Terms(
             keyring=self.keyring,

@@ -1,13 +1,13 @@
 """The book of policies, read whole."""
 
 from quanhui.base.cached import Cached
-from quanhui.base.db import Db, Pool, load_queries
+from quanhui.base.db import Reader, load_queries
 from quanhui.compliance.rules import Method, Policy, PolicyBook, policy_book
 
 queries = load_queries(__file__)
 
 
-async def load_policies(db: Db | Pool, _version: int = 0) -> PolicyBook:
+async def load_policies(db: Reader, _version: int = 0) -> PolicyBook:
     return policy_book(
         [
             Policy(**{**dict(row), "methods": frozenset(map(Method, row["methods"]))})

@@ -6,13 +6,13 @@ from datetime import datetime
 import msgspec
 
 from quanhui.base.cached import Cached
-from quanhui.base.db import Db, Pool, Row, load_queries
+from quanhui.base.db import Db, Reader, Row, load_queries
 from quanhui.risk.rules import Outcome, Rule, RuleBook, Tree
 
 queries = load_queries(__file__)
 
 
-async def load_rules(db: Db | Pool, version: int) -> RuleBook:
+async def load_rules(db: Reader, version: int) -> RuleBook:
     rules = [
         Rule(**{**dict(row), "outcome": Outcome(row["outcome"])}) for row in await queries.read_rules(db)
     ]

@@ -1,13 +1,13 @@
 """The table of rates, read whole."""
 
 from quanhui.base.cached import Cached
-from quanhui.base.db import Db, Pool, load_queries
+from quanhui.base.db import Reader, load_queries
 from quanhui.valuation.rules import Rate, RateTable
 
 queries = load_queries(__file__)
 
 
-async def load_rates(db: Db | Pool, version: int) -> RateTable:
+async def load_rates(db: Reader, version: int) -> RateTable:
     rates: dict[tuple[str, str], list[Rate]] = {}
     for row in await queries.read_rates(db):
         rate = Rate(
