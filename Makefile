@@ -31,7 +31,7 @@ check: .venv/dev.stamp  ## Format, lint, types, layers, schema and generated pag
 	$(SAY) 'types'
 	@$(BIN)/mypy --no-error-summary
 	$(SAY) 'layers'
-	@$(BIN)/lint-imports --no-timings > .venv/layers.log || { cat .venv/layers.log; exit 1; }
+	@$(BIN)/lint-imports --no-logo > .venv/layers.log || { cat .venv/layers.log; exit 1; }
 	$(SAY) 'schema.sql and generated pages'
 	@$(BIN)/python -m quanhui.entry.schema --check
 	@$(BIN)/python -m quanhui.entry.docs --check

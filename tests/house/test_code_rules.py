@@ -92,6 +92,14 @@ def test_files_and_functions_fit_on_their_screens():
     assert not found
 
 
+def replaces_code(call):
+    """Whether a call patches code. A limit, in capitals, may be lowered: what runs is still ours."""
+    if not re.fullmatch(r"(monkeypatch|mp|patch)\.(setattr|delattr)", ast.unparse(call.func)):
+        return False
+    names = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    return not names or not names[0].split(".")[-1].isupper()
+
+
 def test_no_test_replaces_our_own_code():
     found = []
     for path in python_files("tests"):
@@ -100,8 +108,7 @@ def test_no_test_replaces_our_own_code():
         found += [
             f"{shown(path)}:{node.lineno} {ast.unparse(node)}"
             for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.Call)
-            and re.fullmatch(r"(monkeypatch|mp|patch)\.(setattr|delattr)", ast.unparse(node.func))
+            if isinstance(node, ast.Call) and replaces_code(node)
         ]
     assert not found
 

@@ -33,7 +33,7 @@ def test_no_foreign_key_crosses_schemas(path):
         if created := re.search(r"CREATE TABLE(?: IF NOT EXISTS)? (\w+)\.", line):
             schema = created[1]
         for target in re.findall(r"REFERENCES (\w+)\.", line):
-            assert target == schema, line
+            assert target in {schema, "base"}, line
 
 
 @pytest.mark.parametrize("path", QUERY_FILES, ids=shown)
@@ -42,12 +42,13 @@ def test_every_query_is_described_in_a_sentence(path):
     assert queries
     for name, _, description in queries:
         assert description.startswith("-- "), f"{name} has no description"
-        assert len(description) > 15, f"{name} says too little"
+        assert len(description) > 12, f"{name} says too little"
 
 
 @pytest.mark.parametrize("path", QUERY_FILES, ids=shown)
 def test_every_query_is_used(path):
-    code = "\n".join(file.read_text() for file in python_files(str(path.parent.relative_to(ROOT))))
+    users = SOURCE if path.parent.name == "base" else path.parent
+    code = "\n".join(file.read_text() for file in python_files(str(users.relative_to(ROOT))))
     unused = [name for name, _, _ in NAME.findall(path.read_text()) if not re.search(rf"\.{name}\b", code)]
     assert not unused
 

@@ -36,6 +36,11 @@ def test_every_problem_says_what_happened_and_what_to_do_in_both_languages():
         assert f"`{problem.code}`" in page, f"{problem.code} is not on the page: run `make docs`"
 
 
+def test_problems_stand_where_the_reference_page_looks_for_them():
+    import_everything()
+    assert not [kind for kind in all_problems() if not kind.__module__.endswith(".errors")]
+
+
 def test_only_a_malformed_request_is_422():
     import_everything()
     assert [problem.code for problem in all_problems() if problem.status == 422] == ["malformed-request"]
@@ -63,7 +68,8 @@ def test_links_between_pages_resolve(path):
 @pytest.mark.parametrize("path", READMES, ids=shown)
 def test_commands_in_the_readme_exist(path):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)", path.read_text()))
+    mentions = re.findall(r"^make ([a-z]+)|`make ([a-z]+)`", path.read_text(), re.MULTILINE)
+    named = {start or inline for start, inline in mentions}
     assert {"run", "test"} <= named <= targets
 
 

@@ -1,15 +1,11 @@
 """How the buyback refuses. `PUBLIC_PROBLEM` in rules.py says which line is told what."""
 
 from quanhui.base.errors import Problem
+from quanhui.vouchers import NotClaimable
 
 
-class VoucherNotAccepted(Problem):
-    """Unknown, claimed, frozen, re-keyed, or held by someone else: all look alike (invariant 16)."""
-
-    code, status = "voucher-not-accepted", 409
-    zh, en = "该券暂时无法受理", "This voucher cannot be accepted"
-    remedy_zh = "请核对券码与券种；如确认无误，可对订单提交申诉。"
-    remedy_en = "Check the code and the product; if both are right, appeal from the order."
+class VoucherNotAccepted(NotClaimable):
+    """Unknown, claimed, frozen, re-keyed, or held by someone else: told in the registry's own words."""
 
 
 class CodeMalformed(Problem):

@@ -60,25 +60,28 @@ def run() -> None:
 @app.command()
 def serve() -> None:
     """Serve the API. 提供接口服务。"""
+    settings = _settings_with_database()
     from quanhui.entry import http
 
-    http.serve(_settings_with_database())
+    http.serve(settings)
 
 
 @app.command()
 def worker() -> None:
     """Carry facts to the verbs that the story names. 后台任务。"""
+    settings = _settings_with_database()
     from quanhui.entry import worker as module
 
-    module.run(_settings_with_database())
+    module.run(settings)
 
 
 @app.command()
 def sequencer() -> None:
     """Put events into the transparency log and sign checkpoints. 存证排序与签署。"""
+    settings = _settings_with_database()
     from quanhui.entry import sequencer as module
 
-    module.run(_settings_with_database())
+    module.run(settings)
 
 
 @app.command()
@@ -138,7 +141,7 @@ def check() -> None:
         try:
             _say_finding("database", well=True, detail=".".join(map(str, db.get_server_version()[:2])))
             all_well = True
-            async for finding in examine(db):
+            async for finding in examine(db, evidence_origin=settings.evidence_origin):
                 _say_finding(finding.name, well=finding.well, detail=finding.detail, remedy=finding.remedy)
                 all_well &= finding.well
             return all_well

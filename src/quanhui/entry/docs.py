@@ -5,7 +5,6 @@
 
 import importlib
 import inspect
-import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,10 +70,9 @@ def _limits(field: Field) -> str:
 
 
 def problems_page() -> str:
-    """Every problem the API answers with, from the classes in each errors.py."""
-    for module in pkgutil.walk_packages(quanhui.__path__, "quanhui."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    """Every problem the API answers with, from the classes in every errors.py."""
+    for file in sorted(Path(quanhui.__path__[0]).glob("*/errors.py")):
+        importlib.import_module(f"quanhui.{file.parent.name}.errors")
     parts = [PROBLEMS_HEAD]
     for problem in all_problems():
         meaning = " ".join(inspect.cleandoc(problem.__doc__ or "").split())

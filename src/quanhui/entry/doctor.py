@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from quanhui import ledger
+from quanhui import evidence, ledger
 from quanhui.base.db import Db, load_queries
 from quanhui.entry.migrations import migration_files
 
@@ -22,8 +22,8 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-async def examine(db: Db) -> AsyncIterator[Finding]:
-    """Look at the schema, then the books, then the queues; what cannot be read ends the examination."""
+async def examine(db: Db, *, evidence_origin: str) -> AsyncIterator[Finding]:
+    """Look at the schema, then the books, the log and the queues; a missing migration ends it."""
     missing = await _missing_migrations(db)
     yield Finding(
         "migrations",
@@ -33,8 +33,8 @@ async def examine(db: Db) -> AsyncIterator[Finding]:
     )
     if missing:
         return
-    async for finding in _books(db):
-        yield finding
+    yield await _books(db)
+    yield await _log_head(db, evidence_origin)
     jobs = await queries.count_jobs(db)
     yield Finding(
         "waiting facts",
@@ -57,17 +57,30 @@ async def _missing_migrations(db: Db) -> list[str]:
     return [file.name for file in migration_files() if file.name not in done]
 
 
-async def _books(db: Db) -> AsyncIterator[Finding]:
+async def _books(db: Db) -> Finding:
     trial = await ledger.trial_balance(db)
     sums = {
         "client book": trial.client_fen,
         "platform book": trial.platform_fen,
         "clearing": trial.clearing_fen,
     }
-    wrong = {name: fen for name, fen in sums.items() if fen}
-    yield Finding(
+    wrong = [f"{name} off by {fen} fen" for name, fen in sums.items() if fen]
+    return Finding(
         "trial balance",
         not wrong,
-        ", ".join(f"{name} off by {fen} fen" for name, fen in wrong.items()) or "every book sums to 0",
+        ", ".join(wrong) or "every book sums to 0",
         "stop the worker and find the posting: this must never happen",
+    )
+
+
+async def _log_head(db: Db, origin: str) -> Finding:
+    checkpoint = await evidence.latest_checkpoint(db)
+    if checkpoint is None:
+        return Finding("evidence log", True, "nothing signed yet")
+    signed_for = checkpoint.note.splitlines()[0]
+    return Finding(
+        "evidence log",
+        signed_for == origin,
+        f"{signed_for}, {checkpoint.size} entries, signed {checkpoint.signed_at:%Y-%m-%d %H:%M:%S} UTC",
+        "QUANHUI_EVIDENCE_ORIGIN is not the name this log began with: put it back",
     )

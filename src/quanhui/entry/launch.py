@@ -26,7 +26,6 @@ from quanhui.entry.migrations import migrate
 from quanhui.entry.postgres import EmbeddedPostgres
 from quanhui.entry.settings import PREFIX, Settings, as_text
 from quanhui.entry.supervisor import Child, Supervisor, only_one
-from quanhui.sample import load_sample
 
 HEALTH_PATH = "/health"
 READY_PAUSE_S = 0.1
@@ -125,6 +124,8 @@ async def has_no_product(db: Db) -> bool:
 
 async def load_sample_data(settings: Settings) -> None:
     """Fill the database, write what the outside parties must know, and keep the summary for people."""
+    from quanhui.sample import load_sample
+
     assert settings.database_url
     pool = await open_pool(settings.database_url, size=4, application_name="quanhui-sample")
     try:

@@ -19,8 +19,12 @@ class MigrationChangedError(RuntimeError):
 
 
 def migration_files(folder: Path = FOLDER) -> list[Path]:
-    """All migrations in the order of their numbers."""
-    return sorted(folder.glob("[0-9]*.sql"))
+    """All migrations in order. Raises `ValueError` when the numbers have a gap or a double."""
+    files = sorted(folder.glob("[0-9]*.sql"))
+    numbers = [int(file.name.split("_")[0]) for file in files]
+    if numbers != list(range(1, len(files) + 1)):
+        raise ValueError(f"migrations are not numbered 1…{len(files)}: {numbers}")
+    return files
 
 
 async def migrate(db: Db, folder: Path = FOLDER) -> list[str]:

@@ -74,12 +74,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = Path("var")
     database_url: Annotated[
-        str | None,
+        Annotated[str, Meta(pattern="^postgres(ql)?://")] | None,
         _about(
             "PostgreSQL 16 or newer. Unset: an embedded server in the data folder.",
             "PostgreSQL 16 及以上的连接地址；不填则在数据目录启动内置数据库。",
             secret=True,
-            pattern="^postgres(ql)?://",
         ),
     ] = None
     http_host: Annotated[str, _about("Address the API listens on.", "接口监听地址。", min_length=1)] = (
