@@ -69,6 +69,7 @@ CREATE TABLE base.data_version (
     name    text COLLATE "C" PRIMARY KEY,
     version bigint NOT NULL
 );
+COMMENT ON TABLE base.data_version IS 'Counts changes of tables that processes keep in memory; see base/cached.py';
 
 CREATE FUNCTION base.bump_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -76,3 +77,9 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION base.bump_version IS 'Statement trigger with one argument: says that a table kept in memory has changed';
+
+CREATE TABLE base.chore (
+    name    text COLLATE "C" PRIMARY KEY,
+    next_at timestamptz NOT NULL
+);
+COMMENT ON TABLE base.chore IS 'When each chore of the clock is due: whoever moves the time on does it';

@@ -58,6 +58,7 @@ CREATE TABLE ledger.account (
     opened_at   timestamptz NOT NULL,
     CONSTRAINT not_below_floor CHECK (balance_fen - held_fen >= floor_fen)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+COMMENT ON TABLE ledger.account IS 'Who is owed what; guarded accounts are exact here, deferred ones up to ledger.fold_mark';
 COMMENT ON COLUMN ledger.account.balance_fen IS 'Of a deferred account only what is folded: read ledger.balance for all of it';
 COMMENT ON COLUMN ledger.account.held_fen IS 'Set aside within the balance: the guard counts it as gone';
 COMMENT ON COLUMN ledger.account.version IS 'How many postings (guarded) or folds (deferred) have changed the balance';

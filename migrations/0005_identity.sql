@@ -11,6 +11,7 @@ CREATE TABLE base.role (
     zh     text NOT NULL,
     en     text NOT NULL
 );
+COMMENT ON TABLE base.role IS 'Names of what people and programs do here; see base.role_grant';
 COMMENT ON COLUMN base.role.holder IS 'The kind of actor that may hold this role';
 
 CREATE TABLE base.role_grant (
@@ -230,9 +231,11 @@ COMMENT ON COLUMN staff.operator.last_totp_step IS 'The latest time step whose o
 
 CREATE TABLE staff.operator_role (
     operator_id text COLLATE "C" NOT NULL REFERENCES staff.operator,
-    role        text COLLATE "C" NOT NULL REFERENCES base.role,
+    role        text COLLATE "C" NOT NULL,
     PRIMARY KEY (operator_id, role)
 );
+COMMENT ON TABLE staff.operator_role IS 'Which roles an operator holds, and where';
+COMMENT ON COLUMN staff.operator_role.role IS 'Name of a role in base.role that staff may hold';
 
 CREATE TABLE staff.partner (
     id            text COLLATE "C" PRIMARY KEY,
