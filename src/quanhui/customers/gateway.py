@@ -19,8 +19,8 @@ class SmsGateway:
     ) -> bool:
         """Hand one message over; True if taken, False if refused for good (such as a dead number).
 
-        A repeat carries the same `message_id`, by which the service sends it once. Raises `NoAnswer` when
-        the service did not answer or is too busy: try again later.
+        A repeat carries the same `message_id`, by which the service can tell it from a new message. Raises
+        `NoAnswer` when the service did not answer or is too busy: try again later.
         """
         payload = {"to": to, "template": template, "params": params}
         reply = await self._client.post(PATH, payload, message_id=message_id, now=now)

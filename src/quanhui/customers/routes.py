@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta
 
 from quanhui.base.access import Scope, needs, open_to_public
@@ -151,7 +152,10 @@ class PayeeView(msgspec.Struct, frozen=True, kw_only=True):
     status_code=202,
 )
 async def request_sign_in_code(
-    call: Call, keyring: Keyring, request: Request[Any, Any, Any], data: CodeBody
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    request: Request[Any, Any, Any],
+    data: JSONBody[CodeBody],
 ) -> Response[CodeView]:
     """Send a sign-in code 获取验证码.
 
@@ -171,7 +175,10 @@ async def request_sign_in_code(
 
 @post("/auth/customer/sign-in", operation_id="sign_in_customer", opt=open_to_public(), tags=["auth"])
 async def sign_in_customer(
-    call: Call, keyring: Keyring, request: Request[Any, Any, Any], data: SignInBody
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    request: Request[Any, Any, Any],
+    data: JSONBody[SignInBody],
 ) -> Response[TokenView]:
     """Sign in with a code 登录. The first time opens the account.
 
@@ -197,7 +204,7 @@ async def sign_in_customer(
 
 
 @get("/me", operation_id="read_me", opt=needs("customers.self", Scope.OWN), tags=["customers"])
-async def read_me(call: Call, keyring: Keyring) -> Response[MeView]:
+async def read_me(call: NamedDependency[Call], keyring: NamedDependency[Keyring]) -> Response[MeView]:
     """The signed-in customer 我的资料."""
 
     async def read(db: Db) -> MeView:
@@ -208,7 +215,9 @@ async def read_me(call: Call, keyring: Keyring) -> Response[MeView]:
 
 
 @patch("/me", operation_id="change_me", opt=needs("customers.self", Scope.OWN), tags=["customers"])
-async def change_me(call: Call, keyring: Keyring, data: ProfileBody) -> Response[MeView]:
+async def change_me(
+    call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[ProfileBody]
+) -> Response[MeView]:
     """Change how you are addressed, or elder mode 修改资料."""
 
     async def work(db: Db) -> MeView:
@@ -227,7 +236,9 @@ async def change_me(call: Call, keyring: Keyring, data: ProfileBody) -> Response
 @post(
     "/me/identity", operation_id="record_identity", opt=needs("customers.self", Scope.OWN), tags=["customers"]
 )
-async def record_identity(call: Call, keyring: Keyring, data: IdentityBody) -> Response[MeView]:
+async def record_identity(
+    call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[IdentityBody]
+) -> Response[MeView]:
     """Say who you are 实名认证. With an identity number the level becomes `verified`.
 
     The number must pass its check digit and belong to no other account. Ten attempts a day.
@@ -252,7 +263,7 @@ async def record_identity(call: Call, keyring: Keyring, data: IdentityBody) -> R
 
 
 @get("/me/payees", operation_id="list_payees", opt=needs("customers.self", Scope.OWN), tags=["customers"])
-async def list_payees(call: Call) -> Response[list[PayeeView]]:
+async def list_payees(call: NamedDependency[Call]) -> Response[list[PayeeView]]:
     """Your payee accounts 收款账户, newest first; there are at most ten."""
 
     async def read(db: Db) -> list[PayeeView]:
@@ -262,7 +273,9 @@ async def list_payees(call: Call) -> Response[list[PayeeView]]:
 
 
 @post("/me/payees", operation_id="add_payee", opt=needs("customers.self", Scope.OWN), tags=["customers"])
-async def add_payee(call: Call, keyring: Keyring, data: PayeeBody) -> Response[PayeeView]:
+async def add_payee(
+    call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[PayeeBody]
+) -> Response[PayeeView]:
     """Add a payee account 添加收款账户. It must be held under your verified name (同名校验)."""
 
     async def work(db: Db) -> PayeeView:
@@ -288,7 +301,8 @@ async def add_payee(call: Call, keyring: Keyring, data: PayeeBody) -> Response[P
     status_code=200,
 )
 async def close_payee(
-    call: Call, payee_id: Annotated[str, Parameter(description="Id of a payee account", max_length=40)]
+    call: NamedDependency[Call],
+    payee_id: Annotated[str, PathParameter(description="Id of a payee account", max_length=40)],
 ) -> Response[None]:
     """Remove a payee account 删除收款账户. Payouts already under way still go there."""
 
@@ -300,11 +314,11 @@ async def close_payee(
 
 @get("/me/consents", operation_id="list_consents", opt=needs("customers.self", Scope.OWN), tags=["customers"])
 async def list_consents(
-    call: Call,
+    call: NamedDependency[Call],
     cursor: Annotated[
-        str | None, Parameter(description="`next_cursor` of the page before", max_length=40)
+        str | None, QueryParameter(description="`next_cursor` of the page before", max_length=40)
     ] = None,
-    limit: Annotated[int, Parameter(description="Items on a page", ge=1, le=PAGE_LIMIT)] = PAGE_DEFAULT,
+    limit: Annotated[int, QueryParameter(description="Items on a page", ge=1, le=PAGE_LIMIT)] = PAGE_DEFAULT,
 ) -> Response[Page[Consent]]:
     """What you agreed to and withdrew 同意记录, newest first."""
 
@@ -318,7 +332,7 @@ async def list_consents(
 @post(
     "/me/consents", operation_id="record_consent", opt=needs("customers.self", Scope.OWN), tags=["customers"]
 )
-async def record_consent(call: Call, data: ConsentBody) -> Response[Page[Consent]]:
+async def record_consent(call: NamedDependency[Call], data: JSONBody[ConsentBody]) -> Response[Page[Consent]]:
     """Give or withdraw a consent 同意或撤回; answers with the latest records."""
 
     async def work(db: Db) -> Page[Consent]:
@@ -341,7 +355,7 @@ async def record_consent(call: Call, data: ConsentBody) -> Response[Page[Consent
     opt=needs("customers.self", Scope.OWN),
     tags=["customers"],
 )
-async def list_my_enterprises(call: Call) -> Response[list[EnterpriseView]]:
+async def list_my_enterprises(call: NamedDependency[Call]) -> Response[list[EnterpriseView]]:
     """Enterprises you may act for 我的企业."""
 
     async def read(db: Db) -> list[EnterpriseView]:
@@ -357,7 +371,8 @@ async def list_my_enterprises(call: Call) -> Response[list[EnterpriseView]]:
     tags=["auth"],
 )
 async def act_for_enterprise(
-    call: Call, enterprise_id: Annotated[str, Parameter(description="Id of an enterprise", max_length=40)]
+    call: NamedDependency[Call],
+    enterprise_id: Annotated[str, PathParameter(description="Id of an enterprise", max_length=40)],
 ) -> Response[TokenView]:
     """Open a session in which you act for an enterprise 企业经办登录; your own session stays."""
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, delete, post, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
 from msgspec import Meta
 
 from quanhui.base.access import Scope, needs
@@ -16,8 +17,8 @@ from quanhui.customers.rules import Enterprise, MemberRole, Status
 
 MANAGE = needs("customers.manage", Scope.ALL)
 
-CustomerId = Annotated[str, Parameter(description="Id of a customer", max_length=40)]
-EnterpriseId = Annotated[str, Parameter(description="Id of an enterprise", max_length=40)]
+CustomerId = Annotated[str, PathParameter(description="Id of a customer", max_length=40)]
+EnterpriseId = Annotated[str, PathParameter(description="Id of an enterprise", max_length=40)]
 Reason = Annotated[str, Meta(description="Why, for the record 原因", min_length=2, max_length=500)]
 
 
@@ -77,7 +78,9 @@ class StatusView(msgspec.Struct, frozen=True):
     opt=MANAGE,
     tags=["customers"],
 )
-async def set_customer_status(call: Call, customer_id: CustomerId, data: StatusBody) -> Response[StatusView]:
+async def set_customer_status(
+    call: NamedDependency[Call], customer_id: CustomerId, data: JSONBody[StatusBody]
+) -> Response[StatusView]:
     """Suspend or reinstate a customer 停用或恢复账户. Suspension ends their sessions at once."""
 
     async def work(db: Db) -> StatusView:
@@ -97,7 +100,9 @@ async def set_customer_status(call: Call, customer_id: CustomerId, data: StatusB
     opt=MANAGE,
     tags=["customers"],
 )
-async def register_enterprise(call: Call, data: EnterpriseBody) -> Response[EnterpriseView]:
+async def register_enterprise(
+    call: NamedDependency[Call], data: JSONBody[EnterpriseBody]
+) -> Response[EnterpriseView]:
     """Register an enterprise 登记企业 by its unified social credit code."""
 
     async def work(db: Db) -> EnterpriseView:
@@ -116,10 +121,10 @@ async def register_enterprise(call: Call, data: EnterpriseBody) -> Response[Ente
     tags=["customers"],
 )
 async def put_enterprise_member(
-    call: Call,
+    call: NamedDependency[Call],
     enterprise_id: EnterpriseId,
     customer_id: CustomerId,
-    data: MemberBody,
+    data: JSONBody[MemberBody],
 ) -> Response[MemberView]:
     """Let a customer act for an enterprise 添加企业经办人."""
 
@@ -138,7 +143,7 @@ async def put_enterprise_member(
     status_code=200,
 )
 async def remove_enterprise_member(
-    call: Call,
+    call: NamedDependency[Call],
     enterprise_id: EnterpriseId,
     customer_id: CustomerId,
 ) -> Response[MemberView]:

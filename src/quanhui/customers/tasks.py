@@ -20,8 +20,8 @@ log = structlog.get_logger()
 async def send_sign_in_codes(sms: SmsGateway, keyring: Keyring, jobs: Sequence[Job], now: datetime) -> None:
     """Send the codes of `customers.code_requested` facts; no database here, for this calls outside.
 
-    A code that has run out is not sent. The id of the code is the id of the message, so a repeat is
-    sent once. Raises `NoAnswer` when any message may not have been taken, after trying all.
+    A code that has run out is not sent. The id of the code is the id of the message, so that the
+    gateway can drop a repeat. Raises `NoAnswer` when any message may not have been taken, after trying all.
     """
     alive = [job for job in jobs if datetime.fromisoformat(job.payload["expires_at"]) > now]
     outcomes = await asyncio.gather(*(_send(sms, keyring, job, now) for job in alive), return_exceptions=True)

@@ -42,8 +42,6 @@ from quanhui.staff.rules import (
     PartnerKey,
     Role,
     Status,
-    new_totp_secret,
-    totp_uri,
 )
 from quanhui.staff.sessions import (
     Candidate,
@@ -54,6 +52,7 @@ from quanhui.staff.sessions import (
     prove,
 )
 from quanhui.staff.store import enrol
+from quanhui.staff.totp import new_totp_secret, totp_uri
 
 __all__ = [
     "KEY_HEADER",

@@ -5,13 +5,12 @@ from datetime import datetime
 
 import msgspec
 
-from quanhui.base.access import Scope
 from quanhui.base.db import Db
 from quanhui.base.errors import NotFound
 from quanhui.base.ids import new_id
 from quanhui.base.keyring import Keyring
 from quanhui.base.tokens import end_sessions
-from quanhui.staff.errors import LoginTaken, NotYourself, RoleNeedsPlace, UnknownRole
+from quanhui.staff.errors import LoginTaken, NotYourself
 from quanhui.staff.rules import (
     AuditEntry,
     AuditRecord,
@@ -19,12 +18,12 @@ from quanhui.staff.rules import (
     Operator,
     Role,
     Status,
-    new_totp_secret,
     open_operator,
     plain_login,
     seal_operator,
 )
-from quanhui.staff.store import operator_from, private_part, queries
+from quanhui.staff.store import check_roles, operator_from, private_part, queries
+from quanhui.staff.totp import new_totp_secret
 
 
 async def audit(db: Db, entries: Sequence[AuditEntry], *, now: datetime) -> None:
@@ -64,7 +63,7 @@ async def add_operator(
     db: Db, keyring: Keyring, operator: NewOperator, *, actor_id: str, now: datetime
 ) -> Operator:
     """Add someone to staff. Raises `UnknownRole`, `RoleNeedsPlace`, `LoginTaken`."""
-    await _check_roles(db, operator)
+    await check_roles(db, [operator])
     operator_id, login = new_id("stf"), plain_login(operator.login)
     sealed = seal_operator(keyring, operator_id, private_part(operator))
     added = await queries.add_operator(
@@ -149,18 +148,6 @@ async def reset_credentials(
     await end_sessions(db, [operator_id], now=now)
     await _note(db, actor_id, "operator.credentials_reset", operator_id, reason, now)
     return msgspec.structs.replace(operator, sealed=sealed), private.totp_secret
-
-
-async def _check_roles(db: Db, operator: NewOperator) -> None:
-    needs = {row["name"]: row for row in await queries.find_staff_roles(db)}
-    unknown = sorted(set(operator.roles) - set(needs))
-    if unknown or not operator.roles:
-        raise UnknownRole(roles=unknown)
-    for name in operator.roles:
-        if needs[name]["needs_store"] and operator.store_id is None:
-            raise RoleNeedsPlace(role=name, scope=Scope.STORE)
-        if needs[name]["needs_merchant"] and operator.merchant_id is None:
-            raise RoleNeedsPlace(role=name, scope=Scope.MERCHANT)
 
 
 async def _note(db: Db, actor_id: str, action: str, subject: str, reason: str, now: datetime) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta
 
 from quanhui.base.access import Scope, needs, open_to_public
@@ -27,10 +28,9 @@ from quanhui.staff.rules import (
     Partner,
     Role,
     Status,
-    new_totp_secret,
     open_operator,
-    totp_uri,
 )
+from quanhui.staff.totp import new_totp_secret, totp_uri
 
 ADMIN = needs("staff.manage", Scope.ALL)
 OWN_SESSION = needs("sessions.self", Scope.OWN)
@@ -56,9 +56,9 @@ OneTimePassword = Annotated[
 ]
 Reason = Annotated[str, Meta(description="Why, for the record 原因", min_length=2, max_length=500)]
 PlaceId = Annotated[str, Meta(min_length=5, max_length=40, pattern="^[a-z]+_[0-9a-z]{26}$")]
-PathId = Annotated[str, Parameter(description="Id", max_length=40)]
-Cursor = Annotated[str | None, Parameter(description="`next_cursor` of the page before", max_length=40)]
-PageSize = Annotated[int, Parameter(description="Items on a page", ge=1, le=PAGE_LIMIT)]
+PathId = Annotated[str, PathParameter(description="Id", max_length=40)]
+Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before", max_length=40)]
+PageSize = Annotated[int, QueryParameter(description="Items on a page", ge=1, le=PAGE_LIMIT)]
 
 
 class StaffSignInBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -189,11 +189,11 @@ class StaffStatusView(msgspec.Struct, frozen=True):
 
 @post("/auth/staff/sign-in", operation_id="sign_in_staff", opt=open_to_public(), tags=["auth"])
 async def sign_in_staff(
-    call: Call,
-    keyring: Keyring,
-    passwords: Passwords,
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    passwords: NamedDependency[Passwords],
     request: Request[Any, Any, Any],
-    data: StaffSignInBody,
+    data: JSONBody[StaffSignInBody],
 ) -> Response[StaffTokenView]:
     """Sign in as staff 员工登录 with login, password and one-time password.
 
@@ -222,7 +222,7 @@ async def sign_in_staff(
 
 
 @post("/auth/sign-out", operation_id="sign_out", opt=OWN_SESSION, tags=["auth"])
-async def sign_out(call: Call) -> Response[SignedOutView]:
+async def sign_out(call: NamedDependency[Call]) -> Response[SignedOutView]:
     """End this session 退出登录, a customer's or a member of staff's; the token is dead at once."""
 
     async def work(db: Db) -> None:
@@ -234,7 +234,7 @@ async def sign_out(call: Call) -> Response[SignedOutView]:
 
 
 @post("/auth/sign-out-everywhere", operation_id="sign_out_everywhere", opt=OWN_SESSION, tags=["auth"])
-async def sign_out_everywhere(call: Call) -> Response[SignedOutView]:
+async def sign_out_everywhere(call: NamedDependency[Call]) -> Response[SignedOutView]:
     """End all your sessions on all devices 退出所有设备."""
 
     async def work(db: Db) -> None:
@@ -245,7 +245,9 @@ async def sign_out_everywhere(call: Call) -> Response[SignedOutView]:
 
 
 @get("/staff/me", operation_id="read_staff_me", opt=needs("staff.self", Scope.OWN), tags=["staff"])
-async def read_staff_me(call: Call, keyring: Keyring) -> Response[StaffMeView]:
+async def read_staff_me(
+    call: NamedDependency[Call], keyring: NamedDependency[Keyring]
+) -> Response[StaffMeView]:
     """The signed-in operator and what they may do 我的权限."""
 
     async def read(db: Db) -> StaffMeView:
@@ -264,14 +266,17 @@ async def read_staff_me(call: Call, keyring: Keyring) -> Response[StaffMeView]:
 
 
 @get("/staff/roles", operation_id="list_roles", opt=ADMIN, tags=["staff"])
-async def list_roles(call: Call) -> Response[list[Role]]:
+async def list_roles(call: NamedDependency[Call]) -> Response[list[Role]]:
     """All roles 角色 with what they grant and how far it reaches."""
     return Response(await call.query(actions.roles))
 
 
 @get("/staff/operators", operation_id="list_operators", opt=ADMIN, tags=["staff"])
 async def list_operators(
-    call: Call, keyring: Keyring, cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    cursor: Cursor = None,
+    limit: PageSize = PAGE_DEFAULT,
 ) -> Response[Page[OperatorView]]:
     """Operators 员工, newest first."""
 
@@ -284,7 +289,10 @@ async def list_operators(
 
 @post("/staff/operators", operation_id="add_operator", opt=ADMIN, tags=["staff"])
 async def add_operator(
-    call: Call, keyring: Keyring, passwords: Passwords, data: OperatorBody
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    passwords: NamedDependency[Passwords],
+    data: JSONBody[OperatorBody],
 ) -> Response[CredentialsView]:
     """Add an operator 新增员工. The answer holds the authenticator key, once: a repeat gets `login-taken`."""
     password_hash = await passwords.hash(data.password)
@@ -311,7 +319,7 @@ async def add_operator(
     "/staff/operators/{operator_id:str}/status", operation_id="set_operator_status", opt=ADMIN, tags=["staff"]
 )
 async def set_operator_status(
-    call: Call, operator_id: PathId, data: StaffStatusBody
+    call: NamedDependency[Call], operator_id: PathId, data: JSONBody[StaffStatusBody]
 ) -> Response[StaffStatusView]:
     """Suspend or reinstate an operator 停用或恢复员工. Suspension ends their sessions at once."""
 
@@ -336,7 +344,11 @@ async def set_operator_status(
     tags=["staff"],
 )
 async def reset_operator_credentials(
-    call: Call, keyring: Keyring, passwords: Passwords, operator_id: PathId, data: CredentialsBody
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    passwords: NamedDependency[Passwords],
+    operator_id: PathId,
+    data: JSONBody[CredentialsBody],
 ) -> Response[CredentialsView]:
     """Give an operator another password and authenticator key 重置凭据; their sessions end at once."""
     password_hash = await passwords.hash(data.password)
@@ -360,7 +372,7 @@ async def reset_operator_credentials(
 
 @get("/staff/partners", operation_id="list_partners", opt=ADMIN, tags=["staff"])
 async def list_partners(
-    call: Call, cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
+    call: NamedDependency[Call], cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
 ) -> Response[Page[Partner]]:
     """Partners 合作方, newest first."""
 
@@ -371,7 +383,9 @@ async def list_partners(
 
 
 @post("/staff/partners", operation_id="add_partner", opt=ADMIN, tags=["staff"])
-async def add_partner(call: Call, keyring: Keyring, data: PartnerBody) -> Response[PartnerKeyView]:
+async def add_partner(
+    call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[PartnerBody]
+) -> Response[PartnerKeyView]:
     """Add a partner 新增合作方 with its first signing key. The secret is shown this once."""
 
     async def work(db: Db) -> PartnerKeyView:
@@ -390,7 +404,9 @@ async def add_partner(call: Call, keyring: Keyring, data: PartnerBody) -> Respon
 
 
 @post("/staff/partners/{partner_id:str}/keys", operation_id="add_partner_key", opt=ADMIN, tags=["staff"])
-async def add_partner_key(call: Call, keyring: Keyring, partner_id: PathId) -> Response[PartnerKeyView]:
+async def add_partner_key(
+    call: NamedDependency[Call], keyring: NamedDependency[Keyring], partner_id: PathId
+) -> Response[PartnerKeyView]:
     """A further signing key 新增密钥, to change over without a break. The secret is shown this once."""
 
     async def work(db: Db) -> PartnerKeyView:
@@ -409,7 +425,7 @@ async def add_partner_key(call: Call, keyring: Keyring, partner_id: PathId) -> R
     tags=["staff"],
 )
 async def revoke_partner_key(
-    call: Call, partner_id: PathId, key_id: PathId, data: RevokeBody
+    call: NamedDependency[Call], partner_id: PathId, key_id: PathId, data: JSONBody[RevokeBody]
 ) -> Response[EndedKeyView]:
     """End a signing key 吊销密钥, at once."""
 
@@ -429,7 +445,7 @@ async def revoke_partner_key(
 
 @post("/staff/partners/{partner_id:str}/status", operation_id="set_partner_status", opt=ADMIN, tags=["staff"])
 async def set_partner_status(
-    call: Call, partner_id: PathId, data: StaffStatusBody
+    call: NamedDependency[Call], partner_id: PathId, data: JSONBody[StaffStatusBody]
 ) -> Response[StaffStatusView]:
     """Suspend or reinstate a partner 停用或恢复合作方 with all its keys, at once."""
 
@@ -449,9 +465,13 @@ async def set_partner_status(
 
 @get("/staff/audit", operation_id="list_audit", opt=needs("staff.audit", Scope.ALL), tags=["staff"])
 async def list_audit(
-    call: Call,
-    actor_id: Annotated[str | None, Parameter(description="Only what this actor did", max_length=40)] = None,
-    subject: Annotated[str | None, Parameter(description="Only what was done to this", max_length=80)] = None,
+    call: NamedDependency[Call],
+    actor_id: Annotated[
+        str | None, QueryParameter(description="Only what this actor did", max_length=40)
+    ] = None,
+    subject: Annotated[
+        str | None, QueryParameter(description="Only what was done to this", max_length=80)
+    ] = None,
     cursor: Cursor = None,
     limit: PageSize = PAGE_DEFAULT,
 ) -> Response[Page[AuditRecord]]:

@@ -1,26 +1,20 @@
 """What staff and partners are made of, and the calculations about them: pure, no I/O."""
 
-import hmac
 import re
 import secrets
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
-import pyotp
 
 from quanhui.base.access import Scope
 from quanhui.base.attempts import Limit
 from quanhui.base.keyring import Keyring, Sealed
 
 SESSION_LIFETIME = timedelta(hours=12)
-TOTP_PERIOD_S = 30
-TOTP_DRIFT_STEPS = 1
-TOTP_ISSUER = "Quanhui 券汇"
 PASSWORD_MIN_LENGTH = 12
 PASSWORD_MAX_LENGTH = 128
 PARTNER_SECRET_BYTES = 32
-DECOY_TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - compared against when there is no account
 
 _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -140,31 +134,6 @@ def seal_operator(keyring: Keyring, operator_id: str, private: OperatorSecrets) 
 def open_operator(keyring: Keyring, operator_id: str, sealed: Sealed) -> OperatorSecrets:
     """Open what is private about an operator."""
     return msgspec.json.decode(keyring.open(sealed, context=operator_id), type=OperatorSecrets)
-
-
-def new_totp_secret() -> str:
-    """160 random bits in base 32 (RFC 4226 section 4, R6)."""
-    return pyotp.random_base32(32)
-
-
-def totp_uri(login: str, secret: str) -> str:
-    """What an authenticator app reads from a QR code."""
-    return pyotp.TOTP(secret, interval=TOTP_PERIOD_S).provisioning_uri(name=login, issuer_name=TOTP_ISSUER)
-
-
-def totp_step(secret: str, code: str, *, after: int, now: datetime) -> int | None:
-    """The time step whose one-time password this is (RFC 6238), one step of drift allowed either way.
-
-    Only steps later than `after` count: a password that was spent, or an older one, is worth nothing.
-    """
-    present = int(now.timestamp()) // TOTP_PERIOD_S
-    generator = pyotp.TOTP(secret, interval=TOTP_PERIOD_S)
-    found = None
-    for step in range(present - TOTP_DRIFT_STEPS, present + TOTP_DRIFT_STEPS + 1):
-        matches = hmac.compare_digest(generator.generate_otp(step).encode(), code.encode())
-        if matches and step > after:
-            found = step
-    return found
 
 
 def new_partner_secret() -> str:

@@ -17,16 +17,15 @@ from quanhui.base.tokens import OpenedSession, hash_token, open_session
 from quanhui.staff.actions import audit
 from quanhui.staff.passwords import Passwords
 from quanhui.staff.rules import (
-    DECOY_TOTP_SECRET,
     SESSION_LIFETIME,
     SIGN_INS_PER_ADDRESS,
     SIGN_INS_PER_LOGIN,
     AuditEntry,
     open_operator,
     plain_login,
-    totp_step,
 )
 from quanhui.staff.store import queries
+from quanhui.staff.totp import DECOY_SECRET, totp_step
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +64,7 @@ async def begin_sign_in(db: Db, keyring: Keyring, *, login: str, address: bytes,
             login_key=login_key,
             operator_id=None,
             password_hash=None,
-            totp_secret=DECOY_TOTP_SECRET,
+            totp_secret=DECOY_SECRET,
             last_totp_step=0,
         )
     return Candidate(

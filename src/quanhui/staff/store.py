@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from quanhui.base.access import Scope
 from quanhui.base.db import Db, Row, load_queries
 from quanhui.base.ids import new_id
 from quanhui.base.keyring import Keyring, Sealed
+from quanhui.staff.errors import RoleNeedsPlace, UnknownRole
 from quanhui.staff.rules import NewOperator, Operator, OperatorSecrets, Status, plain_login, seal_operator
 
 queries = load_queries(__file__)
@@ -18,9 +20,10 @@ OPERATOR_COLUMNS = (
 async def enrol(db: Db, keyring: Keyring, rows: Sequence[NewOperator], *, now: datetime) -> list[str]:
     """Load many new operators by COPY, for sample data and take-overs; ids come in the order given.
 
-    Nothing is audited. Raises asyncpg's `UniqueViolationError` for a login that is taken and
-    `ForeignKeyViolationError` for a role that does not exist.
+    Nothing is audited. Raises `UnknownRole`, `RoleNeedsPlace`, and asyncpg's `UniqueViolationError` for a
+    login that is taken.
     """
+    await check_roles(db, rows)
     ids = [new_id("stf") for _ in rows]
     pairs = list(zip(ids, rows, strict=True))
     sealed = [seal_operator(keyring, operator_id, private_part(row)) for operator_id, row in pairs]
@@ -49,6 +52,20 @@ async def enrol(db: Db, keyring: Keyring, rows: Sequence[NewOperator], *, now: d
         records=((operator_id, role) for operator_id, row in pairs for role in row.roles),
     )
     return ids
+
+
+async def check_roles(db: Db, operators: Sequence[NewOperator]) -> None:
+    """Raise `UnknownRole` or `RoleNeedsPlace` unless each has roles for staff and the places these reach."""
+    needs = {row["name"]: row for row in await queries.find_staff_roles(db)}
+    for operator in operators:
+        unknown = sorted(set(operator.roles) - set(needs))
+        if unknown or not operator.roles:
+            raise UnknownRole(roles=unknown)
+        for name in operator.roles:
+            if needs[name]["needs_store"] and operator.store_id is None:
+                raise RoleNeedsPlace(role=name, scope=Scope.STORE)
+            if needs[name]["needs_merchant"] and operator.merchant_id is None:
+                raise RoleNeedsPlace(role=name, scope=Scope.MERCHANT)
 
 
 def private_part(row: NewOperator) -> OperatorSecrets:
