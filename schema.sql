@@ -298,10 +298,19 @@ COMMENT ON COLUMN base.attempt.key IS 'A keyed fingerprint of the phone, login, 
 
 COMMENT ON COLUMN base.attempt.rounds IS 'Blocks in a row: each is twice as long as the one before';
 
+CREATE TABLE base.chore (
+    name text NOT NULL COLLATE pg_catalog."C",
+    next_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE base.chore IS 'When each chore of the clock is due: whoever moves the time on does it';
+
 CREATE TABLE base.data_version (
     name text NOT NULL COLLATE pg_catalog."C",
     version bigint NOT NULL
 );
+
+COMMENT ON TABLE base.data_version IS 'Counts changes of tables that processes keep in memory; see base/cached.py';
 
 CREATE TABLE base.job (
     id bigint NOT NULL,
@@ -350,6 +359,8 @@ CREATE TABLE base.role (
     en text NOT NULL,
     CONSTRAINT role_holder_check CHECK ((holder = ANY (ARRAY['customer'::text, 'staff'::text, 'partner'::text])))
 );
+
+COMMENT ON TABLE base.role IS 'Names of what people and programs do here; see base.role_grant';
 
 COMMENT ON COLUMN base.role.holder IS 'The kind of actor that may hold this role';
 
@@ -766,6 +777,8 @@ CREATE TABLE ledger.account (
     CONSTRAINT not_below_floor CHECK (((balance_fen - held_fen) >= floor_fen))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
+
+COMMENT ON TABLE ledger.account IS 'Who is owed what; guarded accounts are exact here, deferred ones up to ledger.fold_mark';
 
 COMMENT ON COLUMN ledger.account.balance_fen IS 'Of a deferred account only what is folded: read ledger.balance for all of it';
 
@@ -1239,6 +1252,8 @@ CREATE TABLE staff.operator_role (
     role text NOT NULL COLLATE pg_catalog."C"
 );
 
+COMMENT ON TABLE staff.operator_role IS 'Which roles an operator holds, and where';
+
 COMMENT ON COLUMN staff.operator_role.role IS 'Name of a role in base.role that staff may hold';
 
 CREATE TABLE staff.partner (
@@ -1370,6 +1385,9 @@ ALTER TABLE ONLY base.answer
 
 ALTER TABLE ONLY base.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (kind, key);
+
+ALTER TABLE ONLY base.chore
+    ADD CONSTRAINT chore_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY base.data_version
     ADD CONSTRAINT data_version_pkey PRIMARY KEY (name);

@@ -89,7 +89,8 @@ async def test_every_id_sorts_by_its_bytes(db):
         SELECT table_schema || '.' || table_name || '.' || column_name AS name
         FROM information_schema.columns
         WHERE table_schema NOT IN ('pg_catalog', 'information_schema', 'public') AND data_type = 'text'
-          AND (column_name = 'id' OR column_name LIKE '%\\_id') AND column_name <> 'device_id' AND collation_name IS DISTINCT FROM 'C'
+          AND (column_name = 'id' OR column_name LIKE '%\\_id') AND column_name <> 'device_id'
+          AND collation_name IS DISTINCT FROM 'C'
         """
     )
     assert not [row["name"] for row in wrong]

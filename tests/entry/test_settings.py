@@ -38,8 +38,6 @@ OTHER_VALUES = {
     "body_limit_bytes": "4096",
     "public_base_url": "https://vouchers.example.com",
     "log_level": "debug",
-    "quote_ttl_s": "77",
-    "quote_ttl_elder_s": "777",
     "password_memory_kib": "32768",
     "password_passes": "3",
     "evidence_origin": "example.com/log",
@@ -77,6 +75,21 @@ def test_every_variable_is_read_and_described(field):
     assert field.en.strip()
     assert field.zh.strip()
     assert field.variable in (ROOT / "docs" / "reference" / "settings.md").read_text()
+
+
+def test_in_development_the_public_address_follows_the_port():
+    assert load({"QUANHUI_HTTP_PORT": "9000"}).public_base_url == "http://127.0.0.1:9000"
+
+
+def test_every_setting_is_used_somewhere():
+    code = "".join(
+        path.read_text()
+        for path in (ROOT / "src" / "quanhui" / "entry").glob("*.py")
+        if path.name not in {"settings.py", "docs.py"}
+    )
+    by_party = {f"{party}_{kind}" for party in ("issuer", "institution", "sms") for kind in ("url", "secret")}
+    unused = [field.name for field in FIELDS if f"settings.{field.name}" not in code]
+    assert not set(unused) - by_party - {"environment"}
 
 
 def test_a_variable_that_does_not_exist_is_refused():

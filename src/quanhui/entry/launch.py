@@ -150,8 +150,9 @@ def reset(settings: Settings) -> None:
         EmbeddedPostgres(settings.data_dir).remove()
         for folder in (settings.data_dir / "log", outside_seed_file(settings).parent):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (summary_file(settings), settings.data_dir / "postgres-home", lock):
-            file.unlink(missing_ok=True)
+        for name in ("sample.json", "signer-state.json", "postgres-home"):
+            (settings.data_dir / name).unlink(missing_ok=True)
+        lock.unlink()
 
 
 def summary_file(settings: Settings) -> Path:

@@ -105,8 +105,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_base_url: Annotated[
         str,
         _about(
-            "How the outside reaches the API; no slash at the end. Production needs https.",
-            "外部访问接口的地址，末尾不带斜杠；生产环境须为 https。",
+            "How the outside reaches the API; no slash at the end. In development it follows the port;"
+            " production needs https.",
+            "外部访问接口的地址，末尾不带斜杠；开发环境随端口而定，生产环境须为 https。",
             pattern="^https?://.+[^/]$",
         ),
     ] = "http://127.0.0.1:8700"
@@ -114,15 +115,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         LogLevel,
         _about("`debug`, `info`, `warning` or `error`.", "日志级别：debug、info、warning 或 error。"),
     ] = LogLevel.INFO
-    quote_ttl_s: Annotated[
-        int, _about("Seconds for which a quote holds.", "报价有效秒数。", ge=30, le=3600)
-    ] = 120
-    quote_ttl_elder_s: Annotated[
-        int,
-        _about(
-            "Seconds for which a quote holds in elder mode.", "长辈模式下的报价有效秒数。", ge=30, le=7200
-        ),
-    ] = 600
     password_memory_kib: Annotated[
         int,
         _about(
@@ -260,7 +252,8 @@ def _read_fields() -> tuple[Field, ...]:
 
 
 FIELDS = _read_fields()
-REQUIRED = tuple(field.name for field in FIELDS if field.default is msgspec.NODEFAULT)
+DEFAULTS = {field.name: field.default for field in FIELDS}
+REQUIRED = tuple(name for name, default in DEFAULTS.items() if default is msgspec.NODEFAULT)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -280,7 +273,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         problems += _unfit_for_production(values)
     if problems:
         raise SettingsError(problems)
-    return Settings(**{**development_secrets(), **values})
+    port = values.get("http_port", DEFAULTS["http_port"])
+    return Settings(**{**development_secrets(), "public_base_url": f"http://127.0.0.1:{port}", **values})
 
 
 def development_secrets() -> dict[str, Any]:
@@ -343,16 +337,15 @@ def _unfit_for_production(values: Mapping[str, Any]) -> list[str]:
             )
         elif public & set(_keys_in([values[name]])):
             problems.append(f"{variable}: this is the public development secret")
-    defaults = {field.name: field.default for field in FIELDS}
     for name in ("issuer_url", "institution_url", "sms_url", "public_base_url"):
-        url = values.get(name, defaults[name])
+        url = values.get(name, DEFAULTS[name])
         if url is None:
             continue
         if urlsplit(url).hostname in LOOPBACK:
             problems.append(f"{PREFIX}{name.upper()}: production cannot use a sandbox on this machine")
         elif not url.startswith("https://"):
             problems.append(f"{PREFIX}{name.upper()}: production needs https")
-    if values.get("evidence_origin", defaults["evidence_origin"]) == defaults["evidence_origin"]:
+    if values.get("evidence_origin", DEFAULTS["evidence_origin"]) == DEFAULTS["evidence_origin"]:
         problems.append(
             f"{PREFIX}EVIDENCE_ORIGIN: give the log a name of its own, such as example.com/quanhui"
         )
