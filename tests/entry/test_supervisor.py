@@ -61,7 +61,8 @@ async def test_a_killed_child_is_started_again(tmp_path):
         first = keeper.pid("one")
         os.kill(first, signal.SIGKILL)
         await until(lambda: keeper.pid("one") not in (None, first))
-        assert told == ["one was killed by SIGKILL; starting it again in 0.5 s"]
+        log = tmp_path / "one.log"
+        assert told == [f"one was killed by SIGKILL, see {log}; starting it again in 0.5 s"]
 
 
 async def test_a_child_that_keeps_failing_waits_longer_each_time(tmp_path):

@@ -124,7 +124,8 @@ class Supervisor:
             ending = await self._run_once(child)
             if time.monotonic() - started > STEADY_AFTER_S:
                 pause = FIRST_PAUSE_S
-            self._report(f"{child.name} {ending}; starting it again in {pause:g} s")
+            log = self._log_dir / f"{child.name}.log"
+            self._report(f"{child.name} {ending}, see {log}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
