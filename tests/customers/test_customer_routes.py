@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from factories.identity import ID_NUMBER, Web, customer, identity_web, operator
+from factories.identity import ID_NUMBER, OneConnection, Web, customer, identity_web, operator
 
 from quanhui import customers, staff
 from quanhui.base import outbox, tokens
 from quanhui.base.access import PERMISSIONS, PUBLIC, ActorKind
-from quanhui.base.db import Pool, transaction
+from quanhui.base.db import Db, transaction
 from quanhui.customers import sessions
 from quanhui.customers.routes import handlers
 
@@ -17,14 +17,19 @@ PHONE = "13800138000"
 
 
 @pytest.fixture
-async def web(pool: Pool, keyring, now) -> AsyncIterator[Web]:
+def pool(db: Db) -> OneConnection:
+    return OneConnection(db)
+
+
+@pytest.fixture
+async def web(pool: OneConnection, keyring, now) -> AsyncIterator[Web]:
     async with transaction(pool) as db:
         await outbox.set_routes(db, [(customers.CODE_REQUESTED, "send_sign_in_codes")])
     async with identity_web(pool, keyring, now) as opened:
         yield opened
 
 
-async def sent_code(pool: Pool, keyring, now) -> str:
+async def sent_code(pool: OneConnection, keyring, now) -> str:
     async with transaction(pool) as db:
         batch = await outbox.take(db, "send_sign_in_codes", limit=1, now=now)
         await batch.done(db)
@@ -32,14 +37,14 @@ async def sent_code(pool: Pool, keyring, now) -> str:
     return sessions.open_code_message(keyring, job.subject, job.payload).code
 
 
-async def token_of(web: Web, pool: Pool, keyring, phone: str = PHONE) -> str:
+async def token_of(web: Web, pool: OneConnection, keyring, phone: str = PHONE) -> str:
     await web.send("POST", "/auth/customer/code", {"phone": phone})
     code = await sent_code(pool, keyring, web.now)
     answer = await web.send("POST", "/auth/customer/sign-in", {"phone": phone, "code": code})
     return answer.json()["token"]
 
 
-async def staff_token(pool: Pool, keyring, now, role: str) -> str:
+async def staff_token(pool: OneConnection, keyring, now, role: str) -> str:
     async with transaction(pool) as db:
         (operator_id,) = await staff.enrol(db, keyring, [operator(role.replace("_", "."), role)], now=now)
         session = await tokens.open_session(

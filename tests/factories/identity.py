@@ -12,7 +12,7 @@ from litestar.di import Provide
 
 from quanhui import customers, staff
 from quanhui.base.access import NOBODY, PUBLIC, ActorKind
-from quanhui.base.db import Db, Pool
+from quanhui.base.db import Db
 from quanhui.base.errors import Forbidden, Problem, Unauthenticated
 from quanhui.base.keyring import Keyring
 from quanhui.base.tokens import kind_of
@@ -58,6 +58,17 @@ async def dump(db: Db) -> str:
     return "\n".join(row["line"] for found in rows for row in found)
 
 
+class OneConnection:
+    """A pool of one: each transaction of a request is a savepoint in the test's own, which is rolled back."""
+
+    def __init__(self, db: Db) -> None:
+        self._db = db
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Db]:
+        yield self._db
+
+
 class Web:
     """A client whose clock can be moved."""
 
@@ -77,7 +88,7 @@ class Web:
 
 
 @asynccontextmanager
-async def identity_web(pool: Pool, keyring: Keyring, now: datetime) -> AsyncIterator[Web]:
+async def identity_web(pool: OneConnection, keyring: Keyring, now: datetime) -> AsyncIterator[Web]:
     web: Web
 
     async def call(request: Request) -> Call:

@@ -6,18 +6,23 @@ from urllib.parse import parse_qs, urlsplit
 
 import pyotp
 import pytest
-from factories.identity import PASSWORD, Web, identity_web, operator, totp
+from factories.identity import PASSWORD, OneConnection, Web, identity_web, operator, totp
 
 from quanhui import staff
 from quanhui.base.access import PERMISSIONS, PUBLIC
-from quanhui.base.db import Pool, transaction
+from quanhui.base.db import Db, transaction
 from quanhui.staff.routes import handlers
 
 STORE = "sto_01h455vb4pex5vsknk084sn02q"
 
 
 @pytest.fixture
-async def web(pool: Pool, keyring, now) -> AsyncIterator[Web]:
+def pool(db: Db) -> OneConnection:
+    return OneConnection(db)
+
+
+@pytest.fixture
+async def web(pool: OneConnection, keyring, now) -> AsyncIterator[Web]:
     async with transaction(pool) as db:
         await staff.enrol(
             db, keyring, [operator("boss", "administrator"), operator("fin", "finance")], now=now
