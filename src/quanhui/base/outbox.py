@@ -123,3 +123,8 @@ async def revive(db: Db, *, subscriber: str | None, now: datetime) -> int:
     """Give dead letters a fresh set of attempts; returns how many."""
     count: int = await queries.revive(db, subscriber=subscriber, now=now)
     return count
+
+
+async def take_chore(db: Db, name: str, *, every: timedelta, now: datetime) -> bool:
+    """Whether a chore of the clock is due and ours to do; its next time is then `now + every`."""
+    return bool(await queries.take_chore(db, name=name, next_at=now + every, now=now))

@@ -68,3 +68,9 @@ SELECT count(*) FROM back;
 SELECT subscriber, count(*) FILTER (WHERE dead_at IS NULL) AS waiting,
        count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead, min(created_at) AS oldest_at
 FROM base.job GROUP BY subscriber ORDER BY subscriber;
+
+-- name: take_chore$
+-- Claim a chore that is due by moving its time on: one process gets it.
+INSERT INTO base.chore AS c (name, next_at) VALUES (:name, :next_at)
+ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at WHERE c.next_at <= :now
+RETURNING true;

@@ -1,0 +1,279 @@
+"""HTTP: mounts every domain's routes, finds out who calls, refuses what was not declared, tells problems."""
+
+import os
+import secrets
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from argon2 import PasswordHasher
+from granian.constants import Interfaces, Loops
+from granian.server import Server
+from litestar import Litestar, Request, Response, Router
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, LitestarDeprecationWarning, ValidationException
+from litestar.handlers import BaseRouteHandler
+
+from quanhui.base import clock
+from quanhui.base.access import NOBODY, PUBLIC, Access, Actor
+from quanhui.base.errors import (
+    Forbidden,
+    MalformedRequest,
+    NotFound,
+    Problem,
+    TooManyAttempts,
+    Unauthenticated,
+)
+from quanhui.base.web import JSON, PROBLEM_JSON, Call, problem_view
+from quanhui.buyback import routes as buyback
+from quanhui.catalogue import CatalogueCache, routes as catalogue
+from quanhui.customers import authenticate as authenticate_customer, routes as customers
+from quanhui.entry import openapi, pages
+from quanhui.entry.errors import (
+    BodyTooLarge,
+    MethodNotAllowed,
+    PlatformBusy,
+    UnexpectedFailure,
+    UnsupportedMediaType,
+)
+from quanhui.entry.logging import set_up_logging
+from quanhui.entry.settings import Settings, load
+from quanhui.entry.wiring import open_desk
+from quanhui.evidence import routes as evidence
+from quanhui.ledger import routes as ledger
+from quanhui.places import routes as places
+from quanhui.redistribution import routes as redistribution
+from quanhui.settlement import routes as settlement
+from quanhui.staff import KEY_HEADER, Passwords, authenticate_partner, authenticate_session, routes as staff
+from quanhui.story import Desk
+
+BACKLOG = 1024
+DEVICE_LENGTH = 64
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+BY_STATUS: dict[int, type[Problem]] = {
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: BodyTooLarge,
+    415: UnsupportedMediaType,
+    429: TooManyAttempts,
+}
+
+DOMAINS = (
+    customers, staff, catalogue, places, buyback, settlement, redistribution, ledger, evidence,
+)  # fmt: skip
+FROM_DESK = ("keyring", "terms", "connectors", "institution")
+DATABASE_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.DeadlockDetectedError,
+)
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> None:
+    """Serve the API with Granian until SIGTERM or SIGINT; workers that die are started again."""
+    os.environ["QUANHUI_DATABASE_URL"] = settings.database_url or ""
+    Server(
+        "quanhui.entry.http:app_from_environment",
+        factory=True,
+        address=settings.http_host,
+        port=settings.http_port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        workers=settings.http_workers,
+        backlog=BACKLOG,
+        respawn_failed_workers=True,
+        respawn_interval=0.1,
+        workers_kill_timeout=10,
+        log_access=False,
+        websockets=False,
+    ).serve()
+
+
+def app_from_environment() -> Litestar:
+    """The application of one serving process."""
+    settings = load(os.environ)
+    set_up_logging(as_json=settings.in_production, level=settings.log_level)
+    return create_app(settings)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The whole API. Raises `AssertionError` when a route does not declare who may call it."""
+    catalogues = CatalogueCache()
+    api = Router(
+        "/v1",
+        route_handlers=[handler for domain in DOMAINS for handler in domain.handlers],
+        dependencies={
+            "call": Provide(_call),
+            "catalogues": Provide(lambda: catalogues, sync_to_thread=False),
+            "passwords": Provide(_passwords(settings), sync_to_thread=False),
+            **{name: Provide(_from_desk(name), sync_to_thread=False) for name in FROM_DESK},
+        },
+    )
+    with warnings.catch_warnings():
+        # Litestar 3 wants dependencies marked; until it is out, names suffice and say more.
+        warnings.simplefilter("ignore", LitestarDeprecationWarning)
+        app = Litestar(
+            [api, *pages.handlers],
+            guards=[_admit],
+            lifespan=[partial(_lifespan, settings=settings, catalogues=catalogues)],
+            exception_handlers={
+                Problem: _tell_problem,
+                ValidationException: _tell_malformed,
+                HTTPException: _tell_http,
+                Exception: _tell_failure,
+            },
+            request_max_body_size=settings.body_limit_bytes,
+            openapi_config=openapi.config(settings),
+            state=State({"settings": settings}),
+            logging_config=None,
+        )
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            assert "access" in handler.opt or handler.opt.get("exclude_from_auth"), (
+                f"{handler} declares no access"
+            )
+    openapi.complete(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar, *, settings: Settings, catalogues: CatalogueCache) -> AsyncIterator[None]:
+    size = settings.http_pool_size
+    async with open_desk(settings, pool_size=size, name="quanhui-http", catalogues=catalogues) as desk:
+        app.state.desk = desk
+        yield
+
+
+async def _admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard of every route: find out who calls, then check what the route declares."""
+    access = handler.opt.get("access", PUBLIC)
+    assert isinstance(connection, Request)
+    if connection.method in WRITES:
+        await _require_json(connection)
+    actor = await _identify(connection, required=access != PUBLIC)
+    connection.scope["state"]["actor"] = actor
+    if isinstance(access, Access) and actor.reach(access.permission) not in access.scopes:
+        raise Forbidden(permission=access.permission)
+
+
+async def _identify(request: Request[Any, Any, Any], *, required: bool) -> Actor:
+    desk: Desk = request.app.state.desk
+    token = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    now = clock.now()
+    actor: Actor | None = None
+    if KEY_HEADER in request.headers:
+        body = await request.body()
+        target = f"{request.method} {request.url.path}" + (
+            f"?{request.url.query}" if request.url.query else ""
+        )
+        async with desk.pool.acquire() as db:
+            actor = await authenticate_partner(
+                db, desk.keyring, request.headers, target=target, body=body, now=now
+            )
+    elif token.isascii() and token.startswith(("cs_", "ss_")):
+        find = authenticate_customer if token.startswith("cs_") else authenticate_session
+        async with desk.pool.acquire() as db:
+            actor = await find(db, token, now)
+    if actor is None and required:
+        raise Unauthenticated
+    return actor or NOBODY
+
+
+async def _require_json(request: Request[Any, Any, Any]) -> None:
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise UnsupportedMediaType
+
+
+async def _call(request: Request[Any, Any, Any]) -> Call:
+    desk: Desk = request.app.state.desk
+    return Call(
+        actor=request.scope["state"]["actor"],
+        now=clock.now(),
+        pool=desk.pool,
+        target=f"{request.method} {request.url.path}",
+        key=request.headers.get("idempotency-key"),
+        body=await request.body() if request.method in WRITES else b"",
+        device_id=_device_of(request.headers.get("x-device-id")),
+    )
+
+
+def _device_of(given: str | None) -> str | None:
+    """A device id is a weak signal: one that is malformed counts as none."""
+    if given and len(given) <= DEVICE_LENGTH and given.isascii() and given.isprintable():
+        return given
+    return None
+
+
+def _from_desk(name: str) -> Callable[[State], Any]:
+    def provide(state: State) -> Any:
+        return getattr(state.desk, name)
+
+    return provide
+
+
+def _passwords(settings: Settings) -> Callable[[], Passwords]:
+    hasher = PasswordHasher(
+        time_cost=settings.password_passes, memory_cost=settings.password_memory_kib, parallelism=1
+    )
+    passwords = Passwords(hasher)
+    return lambda: passwords
+
+
+def _answer(problem: Problem, *, headers: Mapping[str, str] | None = None) -> Response[Any]:
+    return Response(
+        msgspec.json.encode(problem_view(problem)),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers=dict(headers or {}),
+    )
+
+
+def _tell_problem(_: Request[Any, Any, Any], problem: Problem) -> Response[Any]:
+    retry = problem.facts.get("retry_after_s", 5 if problem.status == PlatformBusy.status else None)
+    return _answer(problem, headers={"retry-after": str(retry)} if retry else None)
+
+
+def _tell_malformed(_: Request[Any, Any, Any], error: ValidationException) -> Response[Any]:
+    """Which fields are wrong and how; what was sent is not repeated, for it may hold a code."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    fields = [
+        {"field": str(each.get("key", "")), "wrong": str(each.get("message", ""))}
+        for each in extra
+        if isinstance(each, dict)
+    ]
+    return _answer(MalformedRequest(fields=fields))
+
+
+def _tell_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    ours = error.status_code >= UnexpectedFailure.status
+    kind = BY_STATUS.get(error.status_code, UnexpectedFailure if ours else MalformedRequest)
+    headers = {"allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else None
+    return _answer(kind(), headers=headers)
+
+
+def _tell_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Whatever else happened: bad text for the database, a database that is away, or a fault of ours."""
+    if isinstance(error, asyncpg.DataError | UnicodeError):
+        return _answer(MalformedRequest())
+    if isinstance(error, DATABASE_AWAY):
+        log.warning("database_unreachable", error=type(error).__name__)
+        return _answer(PlatformBusy(), headers={"retry-after": "2"})
+    reference = secrets.token_hex(6)
+    log.error("request_failed", path=request.url.path, reference=reference, exc_info=error)
+    return _answer(UnexpectedFailure(reference=reference))

@@ -1,0 +1,177 @@
+"""The business from end to end: which fact leads to which verb, and what the clock looks after.
+
+Read `STORY` from top to bottom. Each line begins with a fact: something became true in one part of the
+business, in the same transaction as the change. It ends with who hears of it. The outbox carries facts
+from one to the other; a verb may hear the same fact twice and does its work once. The parts of the
+business do not know each other: they meet here and nowhere else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from quanhui import buyback, customers, ledger, redistribution, settlement, vouchers
+from quanhui.base.db import Db, Pool
+from quanhui.base.keyring import Keyring
+from quanhui.base.outbox import Job
+from quanhui.base.steps import Chore, When
+from quanhui.buyback import tasks as buyback_tasks
+from quanhui.catalogue import Connectors
+from quanhui.customers import tasks as customer_tasks
+from quanhui.redistribution import tasks as market_tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What errands need: the database, the keys, the terms of the moment, and the parties outside."""
+
+    pool: Pool
+    keyring: Keyring
+    terms: buyback.TermsSource
+    connectors: Connectors
+    institution: settlement.SandboxInstitution
+    sms: customers.SmsGateway
+
+
+# ── Facts told by a party outside are passed on to whoever they concern ───────────────────────────────────
+
+
+async def hear_payments(db: Db, jobs: Sequence[Job], now: datetime) -> None:
+    """Only a payment that succeeded sells something; one that was closed is asked for by the clock."""
+    paid = [job for job in jobs if job.payload["state"] == settlement.PaymentState.SUCCEEDED]
+    if paid:
+        await market_tasks.confirm_payments(db, paid, now=now)
+
+
+async def hear_refunds(db: Db, jobs: Sequence[Job], now: datetime) -> None:
+    """Only a refund that succeeded is done."""
+    done = [job for job in jobs if job.payload["state"] == settlement.PaymentState.SUCCEEDED]
+    if done:
+        await market_tasks.confirm_refunds(db, done, now=now)
+
+
+async def settle_orders(db: Db, jobs: Sequence[Job], now: datetime) -> None:
+    """The sellers of these orders have their money."""
+    await buyback.mark_settled(db, [job.payload["order_id"] for job in jobs], now=now)
+
+
+async def unsettle_orders(db: Db, jobs: Sequence[Job], now: datetime) -> None:
+    """The money of these orders came back."""
+    await buyback.mark_returned(db, [job.payload["order_id"] for job in jobs], now=now)
+
+
+STORY = (
+    # 登录 A person asks to sign in.
+    When(customers.CODE_REQUESTED).send(
+        "customers.send_sign_in_codes",
+        lambda desk, jobs, now: customer_tasks.send_sign_in_codes(desk.sms, desk.keyring, jobs, now),
+    ),
+    # 回收 A seller accepted a quote for vouchers of outside issuers: lock them, then title passes …
+    When(buyback.ACCEPTED).send_each(
+        "buyback.lock_at_issuers",
+        lambda desk, jobs, now: buyback_tasks.lock_at_issuers(
+            desk.pool, desk.terms, desk.connectors, jobs[0], now=now
+        ),
+    ),
+    # … have their codes replaced, so that the seller's are dead …
+    When(buyback.TITLE_TRANSFERRED).send_each(
+        "buyback.rekey_at_issuers",
+        lambda desk, jobs, now: buyback_tasks.rekey_at_issuers(
+            desk.pool, desk.terms, desk.connectors, jobs[0], now=now
+        ),
+    ),
+    # … or, if an issuer refused, let go of what was locked before.
+    When(buyback.CANCELLED).send_each(
+        "buyback.unlock_at_issuers",
+        lambda desk, jobs, now: buyback_tasks.unlock_at_issuers(
+            desk.pool, desk.terms, desk.connectors, jobs[0], now=now
+        ),
+    ),
+    # 结算 The vouchers are safely ours: the seller is paid …
+    When(buyback.SECURED).then(
+        "settlement.open_payouts", lambda db, jobs, now: settlement.open_payouts(db, jobs, now=now)
+    ),
+    When(settlement.TRANSFER_DUE).send(
+        "settlement.send_transfers",
+        lambda desk, jobs, now: settlement.send_transfers(
+            desk.pool, desk.institution, desk.keyring, jobs, now=now
+        ),
+    ),
+    When(settlement.PAYOUT_SUCCEEDED).then("buyback.settle_orders", settle_orders),
+    When(settlement.PAYOUT_RETURNED).then("buyback.unsettle_orders", unsettle_orders),
+    # 分发 … and the vouchers come into stock and onto the market.
+    When(buyback.SECURED).then(
+        "redistribution.take_into_stock",
+        lambda db, jobs, now: market_tasks.take_into_stock(db, jobs, now=now),
+    ),
+    # A buyer reserved some: collect the money; sell when it is there; give back what came too late.
+    When(redistribution.PAYMENT_WANTED).send(
+        "redistribution.open_payments",
+        lambda desk, jobs, now: market_tasks.open_payments(desk.pool, desk.institution, jobs, now=now),
+    ),
+    When(settlement.PAYMENT_REPORTED).then("redistribution.hear_payments", hear_payments),
+    When(redistribution.CLOSE_WANTED).send(
+        "redistribution.close_payments",
+        lambda desk, jobs, now: market_tasks.close_payments(desk.pool, desk.institution, jobs, now=now),
+    ),
+    When(redistribution.REFUND_WANTED).send(
+        "redistribution.give_back",
+        lambda desk, jobs, now: market_tasks.give_back(desk.pool, desk.institution, jobs, now=now),
+    ),
+    When(settlement.REFUND_REPORTED).then("redistribution.hear_refunds", hear_refunds),
+)
+
+CHORES = (
+    Chore("ledger.fold", timedelta(seconds=1), verb=lambda db, now: ledger.fold(db, now=now)),
+    Chore(
+        "settlement.query_unknown",
+        timedelta(seconds=2),
+        errand=lambda desk, now: settlement.query_unknown(desk.pool, desk.institution, now=now),
+    ),
+    Chore(
+        "settlement.retry_failed",
+        timedelta(seconds=10),
+        verb=lambda db, now: settlement.retry_failed(db, now=now),
+    ),
+    Chore(
+        "settlement.forget_notifications",
+        timedelta(days=1),
+        verb=lambda db, now: settlement.forget_notifications(db, now=now),
+    ),
+    Chore(
+        "buyback.expire_quotes",
+        timedelta(seconds=5),
+        verb=lambda db, now: buyback.expire_quotes(db, now=now),
+    ),
+    Chore(
+        "buyback.close_settled",
+        timedelta(hours=1),
+        verb=lambda db, now: buyback.close_settled(db, now=now),
+    ),
+    Chore(
+        "redistribution.sweep_reservations",
+        timedelta(seconds=5),
+        verb=lambda db, now: redistribution.sweep_reservations(db, now=now),
+    ),
+    Chore(
+        "redistribution.ask_payments",
+        timedelta(seconds=5),
+        errand=lambda desk, now: market_tasks.ask_payments(desk.pool, desk.institution, now=now),
+    ),
+    Chore(
+        "redistribution.list_new_stock",
+        timedelta(seconds=30),
+        verb=lambda db, now: redistribution.list_new_stock(db, now=now),
+    ),
+    Chore(
+        "redistribution.sweep_guarantees",
+        timedelta(minutes=10),
+        verb=lambda db, now: redistribution.sweep_guarantees(db, now=now),
+    ),
+    Chore(
+        "redistribution.sweep_expired",
+        timedelta(minutes=10),
+        verb=lambda db, now: redistribution.sweep_expired(db, now=now),
+    ),
+    Chore("vouchers.expire", timedelta(minutes=1), verb=lambda db, now: vouchers.expire(db, now=now)),
+)
