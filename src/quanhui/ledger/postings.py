@@ -127,6 +127,29 @@ def purchase_paid(purchase_id: str, *, institution: str, lines: Sequence[SoldLin
     )
 
 
+def payment_to_return(
+    refund_id: str, *, institution: str, customer_id: str, amount_fen: int
+) -> list[Transfer]:
+    """A buyer's payment came that buys nothing, and is owed back: custody → user_payable."""
+    leg = (custody(institution), user_payable(customer_id), amount_fen)
+    return _transfers(refund_id, "payment_to_return", [leg])
+
+
+def sale_taken_back(refund_id: str, *, customer_id: str, price_fen: int) -> list[Transfer]:
+    """A sale is undone and its price owed back: resale_revenue → user_payable. The cost stays spent."""
+    legs = [
+        (RESALE_REVENUE, PLATFORM_CLEARING, price_fen),
+        (CLIENT_CLEARING, user_payable(customer_id), price_fen),
+    ]
+    return _transfers(refund_id, "sale_taken_back", legs)
+
+
+def refund_paid(refund_id: str, *, institution: str, customer_id: str, amount_fen: int) -> list[Transfer]:
+    """The institution has given a buyer's money back: user_payable → custody."""
+    leg = (user_payable(customer_id), custody(institution), amount_fen)
+    return _transfers(refund_id, "refund_paid", [leg])
+
+
 def redemption_captured(
     redemption_id: str, *, issuer_id: str, merchant_id: str, amount_fen: int
 ) -> list[Transfer]:
