@@ -17,9 +17,9 @@ from quanhui.base.keyring import Keyring
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
 from quanhui.base.tokens import OpenedSession
 from quanhui.base.web import Call
-from quanhui.customers import actions, routes_for_staff, sessions
+from quanhui.customers import actions, management_routes, sessions
 from quanhui.customers.errors import CodeRefused
-from quanhui.customers.routes_for_staff import EnterpriseView, enterprise_view
+from quanhui.customers.management_routes import EnterpriseView, enterprise_view
 from quanhui.customers.rules import (
     CODE_TTL,
     Consent,
@@ -404,7 +404,7 @@ handlers: list[Any] = [
     record_consent,
     list_my_enterprises,
     act_for_enterprise,
-    *routes_for_staff.handlers,
+    *management_routes.handlers,
 ]
 
 

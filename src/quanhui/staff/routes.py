@@ -1,4 +1,4 @@
-"""HTTP for staff: signing in and out, operators and roles, partners, and the record of what staff did."""
+"""HTTP for staff: signing in and out, operators and roles, and the record of what staff did."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,18 +6,28 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta
 
 from quanhui.base.access import Scope, needs, open_to_public
 from quanhui.base.attempts import address_key
 from quanhui.base.db import Db, in_transaction
 from quanhui.base.keyring import Keyring
-from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
+from quanhui.base.paging import PAGE_DEFAULT, Page, page_of
 from quanhui.base.tokens import OpenedSession, end_session, end_sessions
 from quanhui.base.web import Call
-from quanhui.staff import actions, partners, sessions
+from quanhui.staff import actions, partner_routes, sessions
 from quanhui.staff.errors import SignInRefused
+from quanhui.staff.forms import (
+    ADMIN,
+    Cursor,
+    PageSize,
+    PathId,
+    PlaceId,
+    Reason,
+    StaffStatusBody,
+    StaffStatusView,
+)
 from quanhui.staff.passwords import Passwords
 from quanhui.staff.rules import (
     PASSWORD_MAX_LENGTH,
@@ -25,14 +35,12 @@ from quanhui.staff.rules import (
     AuditRecord,
     NewOperator,
     Operator,
-    Partner,
     Role,
     Status,
     open_operator,
 )
 from quanhui.staff.totp import new_totp_secret, totp_uri
 
-ADMIN = needs("staff.manage", Scope.ALL)
 OWN_SESSION = needs("sessions.self", Scope.OWN)
 
 Login = Annotated[
@@ -54,11 +62,6 @@ OneTimePassword = Annotated[
     str,
     Meta(description="Six digits from the authenticator 动态口令", pattern="^[0-9]{6}$", examples=["492039"]),
 ]
-Reason = Annotated[str, Meta(description="Why, for the record 原因", min_length=2, max_length=500)]
-PlaceId = Annotated[str, Meta(min_length=5, max_length=40, pattern="^[a-z]+_[0-9a-z]{26}$")]
-PathId = Annotated[str, PathParameter(description="Id", max_length=40)]
-Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before", max_length=40)]
-PageSize = Annotated[int, QueryParameter(description="Items on a page", ge=1, le=PAGE_LIMIT)]
 
 
 class StaffSignInBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,13 +92,6 @@ class OperatorBody(msgspec.Struct, forbid_unknown_fields=True):
         return f"OperatorBody(login={self.login!r})"
 
 
-class StaffStatusBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The status an account shall have, and why."""
-
-    status: Status
-    reason: Reason
-
-
 class CredentialsBody(msgspec.Struct, forbid_unknown_fields=True):
     """A new first password, and why."""
 
@@ -104,20 +100,6 @@ class CredentialsBody(msgspec.Struct, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         return "CredentialsBody(***)"
-
-
-class PartnerBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A program to let in, and whose it is."""
-
-    name: Annotated[str, Meta(description="Name of the program 合作方名称", min_length=2, max_length=100)]
-    enterprise_id: PlaceId | None = None
-    merchant_id: PlaceId | None = None
-
-
-class RevokeBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Why a key ends."""
-
-    reason: Reason
 
 
 class StaffTokenView(msgspec.Struct, frozen=True):
@@ -164,27 +146,6 @@ class CredentialsView(msgspec.Struct, frozen=True, kw_only=True):
 
     operator: OperatorView
     totp_uri: str
-
-
-class PartnerKeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A signing key. The secret is shown here once and never again."""
-
-    partner_id: str
-    key_id: str
-    secret: str
-
-
-class EndedKeyView(msgspec.Struct, frozen=True):
-    """A key that no longer works."""
-
-    key_id: str
-
-
-class StaffStatusView(msgspec.Struct, frozen=True):
-    """An account and the status it has now."""
-
-    id: str
-    status: Status
 
 
 @post("/auth/staff/sign-in", operation_id="sign_in_staff", opt=open_to_public(), tags=["auth"])
@@ -370,99 +331,6 @@ async def reset_operator_credentials(
     return await call.command(work, keep_answer=False)
 
 
-@get("/staff/partners", operation_id="list_partners", opt=ADMIN, tags=["staff"])
-async def list_partners(
-    call: NamedDependency[Call], cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
-) -> Response[Page[Partner]]:
-    """Partners 合作方, newest first."""
-
-    async def read(db: Db) -> Page[Partner]:
-        return page_of(await partners.list_partners(db, before=cursor, limit=limit + 1), limit=limit)
-
-    return Response(await call.query(read))
-
-
-@post("/staff/partners", operation_id="add_partner", opt=ADMIN, tags=["staff"])
-async def add_partner(
-    call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[PartnerBody]
-) -> Response[PartnerKeyView]:
-    """Add a partner 新增合作方 with its first signing key. The secret is shown this once."""
-
-    async def work(db: Db) -> PartnerKeyView:
-        key = await partners.add_partner(
-            db,
-            keyring,
-            name=data.name,
-            enterprise_id=data.enterprise_id,
-            merchant_id=data.merchant_id,
-            actor_id=call.actor.id,
-            now=call.now,
-        )
-        return PartnerKeyView(partner_id=key.partner_id, key_id=key.key_id, secret=key.secret)
-
-    return await call.command(work, status=201, keep_answer=False)
-
-
-@post("/staff/partners/{partner_id:str}/keys", operation_id="add_partner_key", opt=ADMIN, tags=["staff"])
-async def add_partner_key(
-    call: NamedDependency[Call], keyring: NamedDependency[Keyring], partner_id: PathId
-) -> Response[PartnerKeyView]:
-    """A further signing key 新增密钥, to change over without a break. The secret is shown this once."""
-
-    async def work(db: Db) -> PartnerKeyView:
-        key = await partners.add_partner_key(
-            db, keyring, partner_id=partner_id, actor_id=call.actor.id, now=call.now
-        )
-        return PartnerKeyView(partner_id=key.partner_id, key_id=key.key_id, secret=key.secret)
-
-    return await call.command(work, status=201, keep_answer=False)
-
-
-@post(
-    "/staff/partners/{partner_id:str}/keys/{key_id:str}/revoke",
-    operation_id="revoke_partner_key",
-    opt=ADMIN,
-    tags=["staff"],
-)
-async def revoke_partner_key(
-    call: NamedDependency[Call], partner_id: PathId, key_id: PathId, data: JSONBody[RevokeBody]
-) -> Response[EndedKeyView]:
-    """End a signing key 吊销密钥, at once."""
-
-    async def work(db: Db) -> EndedKeyView:
-        await partners.revoke_partner_key(
-            db,
-            partner_id=partner_id,
-            key_id=key_id,
-            actor_id=call.actor.id,
-            reason=data.reason,
-            now=call.now,
-        )
-        return EndedKeyView(key_id)
-
-    return await call.command(work)
-
-
-@post("/staff/partners/{partner_id:str}/status", operation_id="set_partner_status", opt=ADMIN, tags=["staff"])
-async def set_partner_status(
-    call: NamedDependency[Call], partner_id: PathId, data: JSONBody[StaffStatusBody]
-) -> Response[StaffStatusView]:
-    """Suspend or reinstate a partner 停用或恢复合作方 with all its keys, at once."""
-
-    async def work(db: Db) -> StaffStatusView:
-        await partners.set_partner_status(
-            db,
-            partner_id=partner_id,
-            status=data.status,
-            actor_id=call.actor.id,
-            reason=data.reason,
-            now=call.now,
-        )
-        return StaffStatusView(partner_id, data.status)
-
-    return await call.command(work)
-
-
 @get("/staff/audit", operation_id="list_audit", opt=needs("staff.audit", Scope.ALL), tags=["staff"])
 async def list_audit(
     call: NamedDependency[Call],
@@ -496,12 +364,8 @@ handlers: list[Any] = [
     add_operator,
     set_operator_status,
     reset_operator_credentials,
-    list_partners,
-    add_partner,
-    add_partner_key,
-    revoke_partner_key,
-    set_partner_status,
     list_audit,
+    *partner_routes.handlers,
 ]
 
 
