@@ -7,6 +7,7 @@ bank.kill()      # as by kill -9
 bank = bank.start_again()
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -17,11 +18,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -61,6 +62,13 @@ class Sandbox:
         """Empty the fault table."""
         self.call("/control/faults", method="DELETE")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However a test ends, its parties end with it."""
+        self.kill()
+
     def stop(self) -> int:
         """End it gracefully; returns its exit code."""
         if self.process.poll() is None:
@@ -95,7 +103,7 @@ def start_sandbox(
 
 def _start(kind: str, state_dir: Path, port: int, arguments: Sequence[str]) -> Sandbox:
     command = [
-        sys.executable, "-m", "quanhui.sandboxes", kind,
+        sys.executable, "-W", "error", "-m", "quanhui.sandboxes", kind,
         "--port", str(port), "--state", str(state_dir), *arguments,
     ]  # fmt: skip
     secret = base64.b64encode(SECRET).decode()
@@ -104,7 +112,10 @@ def _start(kind: str, state_dir: Path, port: int, arguments: Sequence[str]) -> S
         f"QUANHUI_{kind.upper()}_SECRET": secret,
         "QUANHUI_CALLBACK_SECRET": base64.b64encode(CALLBACK_SECRET).decode(),
     }
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log_file = state_dir.with_suffix(".log")
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     sandbox = Sandbox(kind, f"http://127.0.0.1:{port}", state_dir, arguments, process)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
@@ -115,8 +126,8 @@ def _start(kind: str, state_dir: Path, port: int, arguments: Sequence[str]) -> S
         else:
             return sandbox
     process.kill()
-    output, _ = process.communicate()
-    raise RuntimeError(f"the {kind} sandbox did not start:\n{output.decode()}")
+    process.wait()
+    raise RuntimeError(f"the {kind} sandbox did not start:\n{log_file.read_text()}")
 
 
 def _free_port() -> int:
@@ -149,15 +160,45 @@ async def receive_callbacks():
     receiver = CallbackReceiver()
     app = web.Application()
     app.router.add_post("/callbacks", receiver.take)
+    async with _listening(app) as url:
+        receiver.url = f"{url}/callbacks"
+        yield receiver
+
+
+@asynccontextmanager
+async def answering(status: int, body: object):
+    """The address of a party that answers everything with the same words; `body` may be raw bytes."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=status, body=raw)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with _listening(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _listening(app: web.Application):
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     port = _free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    receiver.url = f"http://127.0.0.1:{port}/callbacks"
     try:
-        yield receiver
+        yield f"http://127.0.0.1:{port}"
     finally:
         await runner.cleanup()
+
+
+async def until(happened: Callable[[], Any], *, timeout_s: float = 5.0) -> Any:
+    """Wait until `happened` returns something true, and return that."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if result := happened():
+            return result
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen in time")
 
 
 @asynccontextmanager

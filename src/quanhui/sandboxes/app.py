@@ -4,20 +4,20 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from litestar import Litestar, Request, Response, delete, get, post
-from litestar.di import Provide
-from litestar.params import Dependency
+from litestar.di import NamedDependency, Provide
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 
 from quanhui.sandboxes.edge import Edge
 from quanhui.sandboxes.faults import Fault, FaultTable
 from quanhui.sandboxes.store import Refusal
 
-Faults = Annotated[FaultTable, Dependency(skip_validation=True)]
+Faults = NamedDependency[FaultTable]
 
 
 @get("/control/health")
@@ -27,7 +27,7 @@ async def health() -> dict[str, str]:
 
 
 @post("/control/faults", status_code=201)
-async def add_fault(faults: Faults, data: Fault) -> Fault:
+async def add_fault(faults: Faults, data: JSONBody[Fault]) -> Fault:
     """Add a line to the fault table."""
     faults.add(data)
     return data

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import get, post
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, JSONBody
 from msgspec import Meta
 
 from quanhui.sandboxes.institution import (
@@ -19,7 +20,7 @@ from quanhui.sandboxes.institution import (
     totals,
 )
 
-Party = Annotated[Institution, Dependency(skip_validation=True)]
+Party = NamedDependency[Institution]
 OutNo = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,32}$")]
 OutNos = Annotated[list[OutNo], Meta(max_length=100)]
 Url = Annotated[str, Meta(pattern="^https?://")]
@@ -93,7 +94,7 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 @post("/v1/transfers", status_code=200)
-async def transfer(party: Party, data: TransferBody) -> View:
+async def transfer(party: Party, data: JSONBody[TransferBody]) -> View:
     """Take a transfer."""
     order = Order(
         kind=Kind.TRANSFER,
@@ -107,19 +108,19 @@ async def transfer(party: Party, data: TransferBody) -> View:
 
 
 @post("/v1/transfers/query", status_code=200)
-async def query_transfers(party: Party, data: NumbersBody) -> Views:
+async def query_transfers(party: Party, data: JSONBody[NumbersBody]) -> Views:
     """How transfers stand."""
     return Views(await party.query(Kind.TRANSFER, data.out_nos))
 
 
 @post("/v1/transfers/close", status_code=200)
-async def close_transfers(party: Party, data: NumbersBody) -> Views:
+async def close_transfers(party: Party, data: JSONBody[NumbersBody]) -> Views:
     """Close transfers that have not been paid."""
     return Views(await party.close(Kind.TRANSFER, data.out_nos))
 
 
 @post("/v1/payments", status_code=200)
-async def open_payment(party: Party, data: PaymentBody) -> View:
+async def open_payment(party: Party, data: JSONBody[PaymentBody]) -> View:
     """Ask a buyer to pay."""
     order = Order(
         kind=Kind.PAYMENT,
@@ -133,25 +134,25 @@ async def open_payment(party: Party, data: PaymentBody) -> View:
 
 
 @post(["/v1/payments/pay", "/control/payments/pay"], status_code=200)
-async def pay(party: Party, data: NumberBody) -> View:
+async def pay(party: Party, data: JSONBody[NumberBody]) -> View:
     """The buyer's phone pays."""
     return await party.pay(data.out_no)
 
 
 @post("/v1/payments/query", status_code=200)
-async def query_payments(party: Party, data: NumbersBody) -> Views:
+async def query_payments(party: Party, data: JSONBody[NumbersBody]) -> Views:
     """How payments stand."""
     return Views(await party.query(Kind.PAYMENT, data.out_nos))
 
 
 @post("/v1/payments/close", status_code=200)
-async def close_payments(party: Party, data: NumbersBody) -> Views:
+async def close_payments(party: Party, data: JSONBody[NumbersBody]) -> Views:
     """Close payments that nobody has made."""
     return Views(await party.close(Kind.PAYMENT, data.out_nos))
 
 
 @post("/v1/refunds", status_code=200)
-async def refund(party: Party, data: RefundBody) -> View:
+async def refund(party: Party, data: JSONBody[RefundBody]) -> View:
     """Take a refund."""
     order = Order(
         kind=Kind.REFUND,
@@ -165,20 +166,20 @@ async def refund(party: Party, data: RefundBody) -> View:
 
 
 @post("/v1/refunds/query", status_code=200)
-async def query_refunds(party: Party, data: NumbersBody) -> Views:
+async def query_refunds(party: Party, data: JSONBody[NumbersBody]) -> Views:
     """How refunds stand."""
     return Views(await party.query(Kind.REFUND, data.out_nos))
 
 
 @post("/v1/bills", status_code=200)
-async def bill(party: Party, data: BillBody) -> Bill:
+async def bill(party: Party, data: JSONBody[BillBody]) -> Bill:
     """One page of everything that moved on a day."""
     lines = party.bill(data.day, data.after)
     return Bill(lines, lines[-1].seq if len(lines) == BILL_PAGE else None)
 
 
 @post("/control/transfers/confirm", status_code=200)
-async def confirm_payee(party: Party, data: NumberBody) -> View:
+async def confirm_payee(party: Party, data: JSONBody[NumberBody]) -> View:
     """The payee taps to receive."""
     return await party.confirm_payee(data.out_no)
 
@@ -191,7 +192,7 @@ async def stats(party: Party) -> dict[str, Any]:
 
 @get("/control/moved")
 async def moved(
-    party: Party, by: Literal["party", "out_no"], kind: str = "transfer"
+    party: Party, by: FromQuery[Literal["party", "out_no"]], kind: FromQuery[str] = "transfer"
 ) -> dict[str, dict[str, int]]:
     """Money really moved, per payee or per number: what a double payment would show in."""
     return party.store.read(lambda db: moved_by(db, by, kind))

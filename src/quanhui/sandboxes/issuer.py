@@ -15,7 +15,8 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar import Request, post
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from quanhui.base import clock
@@ -200,7 +201,7 @@ class Issuer:
         return msgspec.structs.replace(check, balance_fen=wrong[variant])
 
 
-Party = Annotated[Issuer, Dependency(skip_validation=True)]
+Party = NamedDependency[Issuer]
 
 BODIES: dict[str, type[Holds | Draws | Extensions]] = {
     "lock": Holds,
@@ -213,13 +214,15 @@ BODIES: dict[str, type[Holds | Draws | Extensions]] = {
 
 
 @post("/v1/{issuer:str}/verify", status_code=200)
-async def verify(party: Party, issuer: str, data: Codes) -> Results:
+async def verify(party: Party, issuer: FromPath[str], data: JSONBody[Codes]) -> Results:
     """Tell what codes are worth."""
     return Results(party.verify(issuer, data.codes, now=clock.now()))
 
 
 @post("/v1/{issuer:str}/{operation:str}", status_code=200)
-async def change(party: Party, issuer: str, operation: str, request: Request[Any, Any, Any]) -> Results:
+async def change(
+    party: Party, issuer: FromPath[str], operation: FromPath[str], request: Request[Any, Any, Any]
+) -> Results:
     """Lock, unlock, rekey, redeem, reverse or extend a set of codes."""
     if operation not in BODIES:
         raise Refusal(404, "no_such_operation")
@@ -231,14 +234,14 @@ async def change(party: Party, issuer: str, operation: str, request: Request[Any
 
 
 @post("/control/vouchers", status_code=201)
-async def add_vouchers(party: Party, data: list[SeedVoucher]) -> dict[str, int]:
+async def add_vouchers(party: Party, data: JSONBody[list[SeedVoucher]]) -> dict[str, int]:
     """Issue vouchers. Codes already in the books stay as they are."""
     await party.store.write(lambda db: _add(db, data))
     return {"count": len(data)}
 
 
 @post("/control/issuers", status_code=201)
-async def set_issuer(party: Party, data: IssuerBody) -> IssuerBody:
+async def set_issuer(party: Party, data: JSONBody[IssuerBody]) -> IssuerBody:
     """Say what an issuer can do."""
     if not data.capabilities <= set(CAPABILITIES):
         raise Refusal(400, "no_such_capability")
@@ -251,7 +254,7 @@ async def set_issuer(party: Party, data: IssuerBody) -> IssuerBody:
 
 
 @post("/control/spend", status_code=200)
-async def spend(party: Party, data: SpendBody) -> Answer:
+async def spend(party: Party, data: JSONBody[SpendBody]) -> Answer:
     """Spend at somebody else's till: a locked voucher refuses."""
 
     def spend_one(db: sqlite3.Connection) -> Answer:
@@ -265,7 +268,7 @@ async def spend(party: Party, data: SpendBody) -> Answer:
 
 
 @post("/control/books", status_code=200)
-async def books(party: Party, data: Codes) -> list[dict[str, Any]]:
+async def books(party: Party, data: JSONBody[Codes]) -> list[dict[str, Any]]:
     """The issuer's own rows for codes, for comparing after a crash."""
     marks = ",".join("?" * len(data.codes))
     query = (

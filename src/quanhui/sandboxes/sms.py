@@ -7,7 +7,8 @@ from typing import Annotated
 
 import msgspec
 from litestar import get, post
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, JSONBody
 from msgspec import Meta
 
 from quanhui.base import clock
@@ -86,17 +87,17 @@ class Gateway:
         ]
 
 
-Party = Annotated[Gateway, Dependency(skip_validation=True)]
+Party = NamedDependency[Gateway]
 
 
 @post("/v1/messages", status_code=200)
-async def send(party: Party, data: MessageBody) -> Accepted:
+async def send(party: Party, data: JSONBody[MessageBody]) -> Accepted:
     """Take a message."""
     return await party.take(data, now=clock.now())
 
 
 @get("/control/messages")
-async def messages(party: Party, to: str) -> list[Shown]:
+async def messages(party: Party, to: FromQuery[str]) -> list[Shown]:
     """The last messages to a number, newest first."""
     return party.last(to)
 

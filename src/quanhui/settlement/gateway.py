@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import aiohttp
 import msgspec
@@ -214,8 +214,8 @@ Report = TypeVar("Report", TransferReport, PaymentReport)
 Body = TypeVar("Body")
 
 
-class _Results(msgspec.Struct, Generic[Report], frozen=True):
-    results: list[Report]
+class _Results(msgspec.Struct, frozen=True):
+    results: list[Any]
 
 
 class _BillPage(msgspec.Struct, frozen=True):
@@ -284,7 +284,7 @@ class SandboxInstitution:
     async def play_buyer_paying(self, out_no: str, *, now: datetime) -> PaymentReport:
         """What a buyer's phone does at a real institution; only the sandbox lets us do it."""
         reply = await self._post("/v1/payments/pay", {"out_no": out_no}, now)
-        return _read_one(reply, out_no, None, PaymentReport)
+        return _report(reply, _read(reply, Any), out_no, PaymentReport)
 
     async def bill(self, day: date, *, now: datetime) -> list[BillLine]:
         """Everything that moved on a Shanghai day. Raises `NoAnswer`: half a bill is none."""
@@ -314,8 +314,8 @@ class SandboxInstitution:
         self, path: str, orders: Sequence[Order], report: type[Report], now: datetime
     ) -> list[Report]:
         async def order_one(order: Order) -> Report:
-            payload = msgspec.structs.asdict(order) | self._callback
-            return _read_one(await self._post(path, payload, now), order.out_no, order.amount_fen, report)
+            reply = await self._post(path, msgspec.structs.asdict(order) | self._callback, now)
+            return _report(reply, _read(reply, Any), order.out_no, report, order.amount_fen)
 
         return await asyncio.gather(*(order_one(order) for order in orders))
 
@@ -324,10 +324,9 @@ class SandboxInstitution:
     ) -> list[Report]:
         async def ask_part(part: Sequence[str]) -> list[Report]:
             reply = await self._post(path, {"out_nos": part}, now)
-            answer: _Results[Report] | None = _read(reply, _Results[report])  # type: ignore[valid-type]
-            if answer is None or [found.out_no for found in answer.results] != list(part):
-                return [_unknown(out_no, reply, report) for out_no in part]
-            return answer.results
+            answer = _read(reply, _Results)
+            found = answer.results if answer and len(answer.results) == len(part) else [None] * len(part)
+            return [_report(reply, raw, out_no, report) for raw, out_no in zip(found, part, strict=True)]
 
         parts = [out_nos[start : start + SET_LIMIT] for start in range(0, len(out_nos), SET_LIMIT)]
         return [found for part in await asyncio.gather(*map(ask_part, parts)) for found in part]
@@ -350,12 +349,16 @@ def _read(reply: Reply | None, kind: type[Body]) -> Body | None:
         return None
 
 
-def _read_one(reply: Reply | None, out_no: str, amount_fen: int | None, kind: type[Report]) -> Report:
-    """The report in a reply, if it is about this number and amount; else one that says unknown."""
-    report = _read(reply, kind)
-    if report is None or report.out_no != out_no:
+def _report(
+    reply: Reply | None, raw: object, out_no: str, kind: type[Report], amount_fen: int | None = None
+) -> Report:
+    """What a part of a reply says, if it is about this number and amount; else a report that says unknown."""
+    try:
+        report = msgspec.convert(raw, kind)
+    except msgspec.ValidationError:
         return _unknown(out_no, reply, kind)
-    if None not in {amount_fen, report.amount_fen} and report.amount_fen != amount_fen:
+    wrong_amount = amount_fen is not None and report.amount_fen not in {None, amount_fen}
+    if report.out_no != out_no or wrong_amount:
         return _unknown(out_no, reply, kind)
     return report
 
