@@ -5,8 +5,9 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import JSONBody, Parameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui import evidence
@@ -36,6 +37,7 @@ from quanhui.compliance import Method
 
 OrderId = Annotated[str, Parameter(max_length=64)]
 Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+InState = Annotated[OrderState | None, QueryParameter(name="state", description="Only orders in this state.")]
 Cursor = Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before.")]
 
 LINE_PROBLEMS = {
@@ -157,7 +159,10 @@ class OrderView(Struct, frozen=True, kw_only=True):
     operation_id="sellVouchers",
 )
 async def sell(
-    call: Call, terms: TermsSource, connectors: Connectors, data: SellBody
+    call: NamedDependency[Call],
+    terms: NamedDependency[TermsSource],
+    connectors: NamedDependency[Connectors],
+    data: JSONBody[SellBody],
 ) -> Response[OrderView | ProblemView]:
     """Sell vouchers 提交券码: a quote at once.
 
@@ -188,7 +193,12 @@ async def sell(
     status_code=200,
     operation_id="acceptQuote",
 )
-async def accept(call: Call, terms: TermsSource, order_id: OrderId, data: AcceptBody) -> Response[OrderView]:
+async def accept(
+    call: NamedDependency[Call],
+    terms: NamedDependency[TermsSource],
+    order_id: OrderId,
+    data: JSONBody[AcceptBody],
+) -> Response[OrderView]:
     """Accept the quote 接受报价: title passes and the payout starts.
 
     Vouchers of our own issue are ours in this call. Those of outside issuers are claimed now and locked at
@@ -211,7 +221,9 @@ async def accept(call: Call, terms: TermsSource, order_id: OrderId, data: Accept
     status_code=200,
     operation_id="declineQuote",
 )
-async def decline(call: Call, terms: TermsSource, order_id: OrderId) -> Response[OrderView]:
+async def decline(
+    call: NamedDependency[Call], terms: NamedDependency[TermsSource], order_id: OrderId
+) -> Response[OrderView]:
     """Decline the quote 放弃报价: the vouchers stay yours."""
     present = await terms.get(call.pool, call.now)
 
@@ -232,7 +244,12 @@ async def decline(call: Call, terms: TermsSource, order_id: OrderId) -> Response
     status_code=200,
     operation_id="appealRejection",
 )
-async def appeal(call: Call, terms: TermsSource, order_id: OrderId, data: AppealBody) -> Response[OrderView]:
+async def appeal(
+    call: NamedDependency[Call],
+    terms: NamedDependency[TermsSource],
+    order_id: OrderId,
+    data: JSONBody[AppealBody],
+) -> Response[OrderView]:
     """Appeal a rejection 申诉: a person will look at it."""
     present = await terms.get(call.pool, call.now)
 
@@ -255,7 +272,12 @@ async def appeal(call: Call, terms: TermsSource, order_id: OrderId, data: Appeal
     status_code=200,
     operation_id="reviewOrder",
 )
-async def review(call: Call, terms: TermsSource, order_id: OrderId, data: ReviewBody) -> Response[OrderView]:
+async def review(
+    call: NamedDependency[Call],
+    terms: NamedDependency[TermsSource],
+    order_id: OrderId,
+    data: JSONBody[ReviewBody],
+) -> Response[OrderView]:
     """Decide on a review or an appeal 人工审核: a fresh quote, or a rejection with its reason."""
     present = await terms.get(call.pool, call.now)
 
@@ -278,9 +300,9 @@ async def review(call: Call, terms: TermsSource, order_id: OrderId, data: Review
     operation_id="listOrders",
 )
 async def list_all(
-    call: Call,
-    terms: TermsSource,
-    state: OrderState | None = None,
+    call: NamedDependency[Call],
+    terms: NamedDependency[TermsSource],
+    in_state: InState = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Page[OrderView]:
@@ -292,7 +314,7 @@ async def list_all(
             db,
             seller_id=call.actor.id if reach is Scope.OWN else None,
             store_id=(call.actor.store_id or "") if reach is Scope.STORE else None,
-            state=state,
+            state=in_state,
             before=cursor,
             limit=limit + 1,
         )
@@ -305,7 +327,9 @@ async def list_all(
     opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
     operation_id="getOrder",
 )
-async def get_one(call: Call, terms: TermsSource, order_id: OrderId) -> OrderView:
+async def get_one(
+    call: NamedDependency[Call], terms: NamedDependency[TermsSource], order_id: OrderId
+) -> OrderView:
     """One order 回收单."""
     present = await terms.get(call.pool, call.now)
     order = await call.query(lambda db: _readable(db, call, order_id))
@@ -317,7 +341,7 @@ async def get_one(call: Call, terms: TermsSource, order_id: OrderId) -> OrderVie
     opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
     operation_id="getOrderReceipt",
 )
-async def get_receipt(call: Call, order_id: OrderId) -> evidence.Receipt:
+async def get_receipt(call: NamedDependency[Call], order_id: OrderId) -> evidence.Receipt:
     """The receipt 存证回执: what happened to each voucher, with proofs that anyone can check."""
 
     async def read(db: Db) -> evidence.Receipt:
