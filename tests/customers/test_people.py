@@ -271,6 +271,18 @@ async def test_a_member_acts_for_the_enterprise_in_a_session_of_its_own(db: Db, 
     assert await customers.authenticate(db, session.token, now) is None
 
 
+async def test_a_suspended_enterprise_has_nobody_acting_for_it(db: Db, keyring, now):
+    customer_id = await customer(db, keyring, now=now)
+    company = await customers.register_enterprise(db, credit_code=CREDIT_CODE, name="示例公司", now=now)
+    who = {"enterprise_id": company.id, "customer_id": customer_id}
+    await customers.put_member(db, **who, role=MemberRole.OWNER)
+    session = await customers.act_for(db, **who, device_id=None, now=now)
+    await db.execute("UPDATE customers.enterprise SET status = 'suspended'")
+    assert await customers.authenticate(db, session.token, now) is None
+    assert await customers.act_for(db, **who, device_id=None, now=now) is None
+    assert await customers.enterprises_of(db, customer_id) == []
+
+
 async def test_a_person_acts_for_themselves_unless_they_say_otherwise(db: Db, keyring, now):
     customer_id = await customer(db, keyring, now=now)
     company = await customers.register_enterprise(db, credit_code=CREDIT_CODE, name="示例公司", now=now)

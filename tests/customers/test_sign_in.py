@@ -198,6 +198,12 @@ async def test_a_suspended_customer_is_out_at_once_and_cannot_come_back_in(db: D
     assert await enter(db, keyring, code, later) is None
 
 
+async def test_a_session_opened_while_its_owner_was_being_suspended_is_dead_too(db: Db, keyring, now):
+    token = await signed_in(db, keyring, now)
+    await db.execute("UPDATE customers.customer SET status = 'suspended'")
+    assert await customers.authenticate(db, token, now) is None
+
+
 async def test_a_reinstated_customer_must_sign_in_again(db: Db, keyring, now):
     token = await signed_in(db, keyring, now)
     actor = await customers.authenticate(db, token, now)

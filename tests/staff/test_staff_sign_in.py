@@ -175,6 +175,29 @@ async def test_a_sign_in_under_way_does_not_survive_a_suspension(db: Db, keyring
     assert await staff.finish_sign_in(db, proof, device_id=None, now=now) is None
 
 
+async def test_a_session_opened_while_its_owner_was_being_suspended_is_dead_too(db: Db, keyring, now):
+    await enrolled(db, keyring, now)
+    token = (await try_in(db, keyring, now)).token
+    await db.execute("UPDATE staff.operator SET status = 'suspended'")
+    assert await staff.authenticate_session(db, token, now) is None
+
+
+async def test_a_sign_in_under_way_does_not_survive_new_credentials(db: Db, keyring, now):
+    operator_id = await enrolled(db, keyring, now)
+    candidate = await staff.begin_sign_in(db, keyring, login="wang", address=ADDRESS, now=now)
+    proof = await staff.prove(PASSWORDS, candidate, password=PASSWORD, totp_code=totp(now), now=now)
+    await staff.reset_credentials(
+        db,
+        keyring,
+        operator_id=operator_id,
+        password_hash=CHEAP.hash("another long password"),
+        actor_id="stf_boss",
+        reason="stolen",
+        now=now,
+    )
+    assert await staff.finish_sign_in(db, proof, device_id=None, now=now) is None
+
+
 async def test_new_credentials_end_the_old_ones(db: Db, keyring, now):
     operator_id = await enrolled(db, keyring, now)
     token = (await try_in(db, keyring, now)).token
