@@ -5,7 +5,7 @@ import pytest
 
 from quanhui.sandboxes.store import Refusal, Store
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS n (n INTEGER PRIMARY KEY)"
+SCHEMA = "CREATE TABLE IF NOT EXISTS n (n INTEGER PRIMARY KEY);"
 
 
 @pytest.fixture

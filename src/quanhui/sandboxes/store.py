@@ -26,7 +26,7 @@ class Refusal(Exception):
 
 
 class Store:
-    """Opens or creates the file; `schema` must be repeatable (`IF NOT EXISTS`)."""
+    """Opens or creates the file; `schema` is statements that may run again, each ended by `;`."""
 
     def __init__(self, path: Path, schema: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        self._db.executescript(schema)
+        self._db.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
