@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quanhui import evidence
-from quanhui.base.db import Pool, transaction
-from quanhui.evidence import Event, Signer
+from quanhui.base.db import Db, Pool, transaction
+from quanhui.evidence import Event, Signer, tasks
 
 ORIGIN = "test.example/quanhui"
 SEED = bytes(range(32))
@@ -48,6 +48,12 @@ def event(voucher: int, kind: str = "claimed", subject: str = "ord_1", **facts: 
 async def commit(pool: Pool, events: Sequence[Event], now: datetime) -> None:
     async with transaction(pool) as db:
         await evidence.record(db, events, now=now)
+
+
+async def sequence_in(db: Db, now: datetime, *, by: Signer | None = None, limit: int = tasks.BATCH) -> None:
+    """What `sequence_once` does until the queue is empty, inside a transaction that the test rolls back."""
+    while await tasks.append_pending(db, log_key=LOG_KEY, limit=limit):
+        await tasks.sign_head(db, by or signer(), now=now)
 
 
 async def sequence_all(pool: Pool, by: Signer, now: datetime) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidence.logs import commit, event, sequence_all, signer
+from evidence.logs import event, sequence_in, signer
 from quanhui import evidence, verifier
 from quanhui.base.errors import NotFound
 from quanhui.evidence import BeyondCheckpoint, ReceiptNotReady, ReceiptTooLarge, actions
@@ -16,21 +16,19 @@ VKEY = signer().verifier_key
 
 
 @pytest.fixture
-async def log(pool, now):
+async def log(db, now):
     """A log of 300 strangers, with the path of voucher 1 through an order and a sale among them."""
-    mine = signer()
-    await commit(pool, [event(1, face_fen=10_000, brand="全惠超市"), event(2)], now)
-    await commit(pool, [event(1, "title_transferred"), event(2, "title_transferred")], now)
-    await commit(pool, [event(number, subject="ord_9") for number in range(1000, 1300)], now)
-    await sequence_all(pool, mine, now)
-    await commit(pool, [event(1, "sold", "pur_1"), event(1, "revealed", "pur_1")], now)
-    await sequence_all(pool, mine, now)
-    return pool
+    await evidence.record(db, [event(1, face_fen=10_000, brand="全惠超市"), event(2)], now=now)
+    await evidence.record(db, [event(1, "title_transferred"), event(2, "title_transferred")], now=now)
+    await evidence.record(db, [event(number, subject="ord_9") for number in range(1000, 1300)], now=now)
+    await sequence_in(db, now)
+    await evidence.record(db, [event(1, "sold", "pur_1"), event(1, "revealed", "pur_1")], now=now)
+    await sequence_in(db, now)
+    return db
 
 
-async def receipt_of(pool, *subjects):
-    async with pool.acquire() as db:
-        return msgspec.json.encode(await evidence.receipt(db, subjects))
+async def receipt_of(log, *subjects):
+    return msgspec.json.encode(await evidence.receipt(log, subjects))
 
 
 def is_proved(raw, vkey=VKEY):
@@ -63,8 +61,7 @@ async def test_a_receipt_of_a_sale_says_that_earlier_events_are_not_shown(log):
 
 
 async def test_the_receipt_of_a_voucher_shows_its_whole_path(log):
-    async with log.acquire() as db:
-        whole = await evidence.voucher_receipt(db, "vch_1")
+    whole = await evidence.voucher_receipt(log, "vch_1")
     assert [each.payload["kind"] for each in whole.events] == [
         "claimed",
         "title_transferred",
@@ -75,11 +72,11 @@ async def test_the_receipt_of_a_voucher_shows_its_whole_path(log):
 
 
 async def test_a_receipt_is_not_ready_until_its_newest_event_is_signed(log, now):
-    await commit(log, [event(1, "redeemed", "pur_1")], now)
+    await evidence.record(log, [event(1, "redeemed", "pur_1")], now=now)
     with pytest.raises(ReceiptNotReady):
         await receipt_of(log, "pur_1")
     assert is_proved(await receipt_of(log, "ord_1"))
-    await sequence_all(log, signer(), now)
+    await sequence_in(log, now)
     assert is_proved(await receipt_of(log, "pur_1"))
 
 
@@ -133,8 +130,7 @@ async def test_a_receipt_is_worth_nothing_under_a_key_one_did_not_choose(log):
 
 
 async def test_an_event_cut_out_of_the_middle_of_a_path_is_named_and_a_false_link_is_refused(log, now):
-    async with log.acquire() as db:
-        whole = msgspec.to_builtins(await evidence.voucher_receipt(db, "vch_1"))
+    whole = msgspec.to_builtins(await evidence.voucher_receipt(log, "vch_1"))
     without = {**whole, "events": [whole["events"][0], *whole["events"][2:]]}
     assert "1 events before it are not shown" in verifier.verify_receipt(without, VKEY)[2].en
     first, second = whole["events"][:2]
@@ -145,34 +141,31 @@ async def test_an_event_cut_out_of_the_middle_of_a_path_is_named_and_a_false_lin
 
 
 async def test_proofs_reach_as_far_as_the_signed_tree_and_no_further(log, now):
-    await commit(log, [event(1)], now)
-    async with log.acquire() as db:
-        size = (await evidence.latest_checkpoint(db)).size
-        assert len(await evidence.inclusion_proof(db, size - 1, size)) > 0
-        assert await evidence.consistency_proof(db, size, size) == []
-        for leaf, of in ((size, size), (0, size + 1), (-1, size), (0, 0)):
-            with pytest.raises(BeyondCheckpoint):
-                await evidence.inclusion_proof(db, leaf, of)
-        for first, second in ((0, size), (1, size + 1), (size, size - 1)):
-            with pytest.raises(BeyondCheckpoint):
-                await evidence.consistency_proof(db, first, second)
+    await evidence.record(log, [event(1)], now=now)
+    size = (await evidence.latest_checkpoint(log)).size
+    assert len(await evidence.inclusion_proof(log, size - 1, size)) > 0
+    assert await evidence.consistency_proof(log, size, size) == []
+    for leaf, of in ((size, size), (0, size + 1), (-1, size), (0, 0)):
+        with pytest.raises(BeyondCheckpoint):
+            await evidence.inclusion_proof(log, leaf, of)
+    for first, second in ((0, size), (1, size + 1), (size, size - 1)):
+        with pytest.raises(BeyondCheckpoint):
+            await evidence.consistency_proof(log, first, second)
 
 
 async def test_a_receipt_costs_four_queries_however_many_events_it_has(log):
     asked = []
-    async with log.acquire() as db:
-        db.add_query_logger(asked.append)
-        await evidence.receipt(db, ["ord_9"])
-        db.remove_query_logger(asked.append)
+    log.add_query_logger(asked.append)
+    await evidence.receipt(log, ["ord_9"])
+    log.remove_query_logger(asked.append)
     assert len(asked) <= 4
 
 
 async def test_the_command_line_says_in_two_languages_what_it_proved(log, tmp_path):
     receipt, kept, growth = (tmp_path / name for name in ("receipt.json", "kept.txt", "growth.json"))
     receipt.write_bytes(await receipt_of(log, "pur_1"))
-    async with log.acquire() as db:
-        kept.write_text(signer().sign(await head_at(db, 304)))
-        hashes = [each.hex() for each in await evidence.consistency_proof(db, 304, 306)]
+    kept.write_text(signer().sign(await head_at(log, 304)))
+    hashes = [each.hex() for each in await evidence.consistency_proof(log, 304, 306)]
     growth.write_text(json.dumps({"first": 304, "second": 306, "hashes": hashes}))
     since = ["--kept", str(kept), "--growth", str(growth)]
     status, said = run(str(receipt), "--vkey", VKEY, *since)
@@ -189,8 +182,8 @@ async def test_the_command_line_says_in_two_languages_what_it_proved(log, tmp_pa
 
 
 async def head_at(db, size):
-    root = evidence.actions.store.range_hash(
-        await evidence.actions.store.find_tiles(db, evidence.tree.tile_keys([(0, size)])), (0, size)
+    root = evidence.store.range_hash(
+        await evidence.store.find_tiles(db, evidence.tree.tile_keys([(0, size)])), (0, size)
     )
     return evidence.TreeHead(size, root)
 

@@ -5,25 +5,23 @@ import asyncpg
 import pytest
 from hypothesis import given, strategies as st
 
-from evidence.logs import LOG_KEY, commit, event, naive_root, sequence_all, signer
+from evidence.logs import LOG_KEY, commit, event, naive_root, sequence_all, sequence_in, signer
 from quanhui import evidence, verifier
-from quanhui.base.db import Pool, open_pool, transaction
+from quanhui.base.db import open_pool, transaction
 from quanhui.evidence import SignerRefuses, rules, tasks, tree
 
 
-async def sequenced(pool: Pool):
-    async with pool.acquire() as db:
-        return await db.fetch("SELECT * FROM evidence.leaf ORDER BY leaf_index")
+async def sequenced(where):
+    return await where.fetch("SELECT * FROM evidence.leaf ORDER BY leaf_index")
 
 
-async def assert_whole(pool: Pool, count: int) -> None:
+async def assert_whole(where, count: int) -> None:
     """Nothing lost, doubled or forked: contiguous leaves, their root, a chain for each voucher."""
-    rows = await sequenced(pool)
+    rows = await sequenced(where)
     assert [row["leaf_index"] for row in rows] == list(range(count))
-    async with pool.acquire() as db:
-        assert await db.fetchval("SELECT count(*) FROM evidence.pending") == 0
-        head = await db.fetchrow("SELECT size, root FROM evidence.head")
-        signed = await evidence.latest_checkpoint(db)
+    assert await where.fetchval("SELECT count(*) FROM evidence.pending") == 0
+    head = await where.fetchrow("SELECT size, root FROM evidence.head")
+    signed = await evidence.latest_checkpoint(where)
     assert (head["size"], head["root"]) == (count, naive_root([row["body"] for row in rows]))
     assert (signed.size, signed.root) == (count, head["root"])
     assert verifier.open_checkpoint(signed.note, signed.verifier_key).size == count
@@ -36,13 +34,14 @@ async def assert_whole(pool: Pool, count: int) -> None:
         tips[row["voucher_id"]] = (row["sequence"], tree.leaf_hash(row["body"]).hex())
 
 
-async def test_events_are_in_the_tree_in_the_order_they_were_recorded(pool, now):
-    await commit(pool, [event(1), event(2), event(1, "title_transferred")], now)
-    await commit(pool, [event(2, "rekeyed", "ord_2", face_fen=10_000, partly=False)], now)
-    assert await sequence_all(pool, signer(), now) == 4
-    await assert_whole(pool, 4)
-    async with pool.acquire() as db:
-        path = await evidence.path_of(db, "vch_2")
+async def test_events_are_in_the_tree_in_the_order_they_were_recorded(db, now):
+    await evidence.record(db, [event(1), event(2), event(1, "title_transferred")], now=now)
+    rekeyed = event(2, "rekeyed", "ord_2", face_fen=10_000, partly=False)
+    await evidence.record(db, [rekeyed], now=now)
+    assert [each.leaf_index for each in await evidence.path_of(db, "vch_2")] == [None, None]
+    await sequence_in(db, now)
+    await assert_whole(db, 4)
+    path = await evidence.path_of(db, "vch_2")
     assert [(each.kind, each.sequence, each.leaf_index) for each in path] == [
         ("claimed", 1, 1),
         ("rekeyed", 2, 3),
@@ -54,15 +53,14 @@ async def test_events_are_in_the_tree_in_the_order_they_were_recorded(pool, now)
     )
 
 
-async def test_an_event_rolled_back_with_its_transaction_never_was(pool, now):
-    async with pool.acquire() as db:
-        change = db.transaction()
-        await change.start()
-        await evidence.record(db, [event(1)], now=now)
-        await change.rollback()
-    await commit(pool, [event(2)], now)
-    await sequence_all(pool, signer(), now)
-    await assert_whole(pool, 1)
+async def test_an_event_rolled_back_with_its_transaction_never_was(db, now):
+    change = db.transaction()
+    await change.start()
+    await evidence.record(db, [event(1)], now=now)
+    await change.rollback()
+    await evidence.record(db, [event(2)], now=now)
+    await sequence_in(db, now)
+    await assert_whole(db, 1)
 
 
 async def test_an_event_committed_late_is_sequenced_though_later_ones_went_before(pool, now):
@@ -77,49 +75,49 @@ async def test_an_event_committed_late_is_sequenced_though_later_ones_went_befor
     await assert_whole(pool, 2)
 
 
-async def test_tree_and_chains_go_on_over_tile_borders_and_many_batches(pool, now, monkeypatch):
-    monkeypatch.setattr(tasks, "BATCH", 100)
+async def test_tree_and_chains_go_on_over_tile_borders_and_many_batches(db, now):
     mine = signer()
-    total = 0
     for batch in (1, 254, 1, 1, 300, 1):
-        await commit(pool, [event(number % 7) for number in range(batch)], now)
-        total += await sequence_all(pool, mine, now)
-    assert total == 558
-    await assert_whole(pool, 558)
+        await evidence.record(db, [event(number % 7) for number in range(batch)], now=now)
+        await sequence_in(db, now, by=mine, limit=100)
+    await assert_whole(db, 558)
+
+
+async def kill(pool, name, *, wait_ms):
+    """End the sessions of an application as the server would on `kill -9`: their transactions are gone."""
+    await pool.execute(
+        "SELECT pg_terminate_backend(pid, $2) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()",
+        name,
+        wait_ms,
+    )
 
 
 async def test_a_sequencer_killed_at_any_moment_leaves_whole_batches_or_nothing(pool, database_url, now):
-    doomed = await open_pool(database_url, size=1, application_name="sequencer")
+    doomed = await open_pool(database_url, size=1, application_name="doomed")
     ends = []
     for attempt in range(60):
         await commit(pool, [event(attempt), event(7, "listed"), event(attempt % 5, "delisted")], now)
         working = asyncio.create_task(evidence.sequence_once(doomed, signer(), log_key=LOG_KEY, now=now))
         await asyncio.sleep(attempt * 0.0002)
-        async with pool.acquire() as db:
-            await db.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'sequencer'"
-            )
+        await kill(pool, "doomed", wait_ms=0)
         ends += await asyncio.gather(working, return_exceptions=True)
     doomed.terminate()
+    await kill(pool, "doomed", wait_ms=5000)
     assert any(isinstance(end, Exception) for end in ends)
     await sequence_all(pool, signer(), now)
     await assert_whole(pool, 180)
 
 
-async def test_a_sequencer_killed_by_the_server_in_mid_batch_leaves_nothing_behind(pool, now):
+async def test_a_sequencer_killed_by_the_server_in_mid_batch_leaves_nothing_behind(pool, database_url, now):
     await commit(pool, [event(number) for number in range(5)], now)
-    victim = await pool.acquire()
-    change = victim.transaction()
-    await change.start()
+    victim = await asyncpg.connect(database_url, server_settings={"application_name": "doomed"})
+    await victim.execute("BEGIN")
     assert await tasks.append_pending(victim, log_key=LOG_KEY) == 5
-    pid = victim.get_server_pid()
     assert await sequence_all(pool, signer(), now) == 0
-    async with pool.acquire() as db:
-        await db.execute("SELECT pg_terminate_backend($1)", pid)
+    await kill(pool, "doomed", wait_ms=5000)
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
         await victim.fetch("SELECT 1")
-    await pool.release(victim)
     assert await sequence_all(pool, signer(), now) == 5
     await assert_whole(pool, 5)
 
@@ -177,11 +175,7 @@ async def test_the_loop_stops_when_told_and_survives_a_lost_connection(pool, now
     )
     await commit(pool, [event(1)], now)
     await wait_for_checkpoint(pool, 1)
-    async with pool.acquire() as db:
-        await db.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    await kill(pool, "test", wait_ms=5000)
     await commit(pool, [event(2)], now)
     await wait_for_checkpoint(pool, 2)
     stop.set()
@@ -230,38 +224,34 @@ async def go_back_to_nothing(pool):
         await db.execute("UPDATE evidence.head SET size = 0, root = $1", tree.EMPTY_ROOT)
 
 
-async def test_a_tile_changed_in_the_database_stops_the_signer(pool, now):
-    mine = signer()
-    await commit(pool, [event(number) for number in range(3)], now)
-    await sequence_all(pool, mine, now)
-    async with pool.acquire() as db:
-        await db.execute("UPDATE evidence.tile SET hashes = sha256('other') || substr(hashes, 33)")
-    await commit(pool, [event(9)], now)
+async def test_a_tile_changed_in_the_database_stops_the_signer(db, now):
+    await evidence.record(db, [event(number) for number in range(3)], now=now)
+    await sequence_in(db, now)
+    await db.execute("UPDATE evidence.tile SET hashes = sha256('other') || substr(hashes, 33)")
+    await evidence.record(db, [event(9)], now=now)
     with pytest.raises(SignerRefuses):
-        await sequence_all(pool, mine, now)
+        await sequence_in(db, now)
 
 
-async def test_a_leaf_is_never_changed_or_removed(pool, now):
-    await commit(pool, [event(1)], now)
-    await sequence_all(pool, signer(), now)
-    async with pool.acquire() as db:
-        for change in (
-            "UPDATE evidence.leaf SET payload = ''",
-            "DELETE FROM evidence.leaf",
-            "TRUNCATE evidence.leaf",
-        ):
-            with pytest.raises(asyncpg.RaiseError, match="only grows"):
+async def test_a_leaf_is_never_changed_or_removed(db, now):
+    await evidence.record(db, [event(1)], now=now)
+    await sequence_in(db, now)
+    for change in (
+        "UPDATE evidence.leaf SET payload = ''",
+        "DELETE FROM evidence.leaf",
+        "TRUNCATE evidence.leaf",
+    ):
+        with pytest.raises(asyncpg.RaiseError, match="only grows"):
+            async with db.transaction():
                 await db.execute(change)
 
 
-async def test_the_last_checkpoint_of_each_minute_is_kept(pool, now):
-    mine = signer()
+async def test_the_last_checkpoint_of_each_minute_is_kept(db, now):
     for number, second in enumerate((0, 30, 59, 60, 90)):
         at = now + timedelta(seconds=second)
-        await commit(pool, [event(number)], at)
-        await sequence_all(pool, mine, at)
-    async with pool.acquire() as db:
-        sizes = await db.fetch("SELECT size FROM evidence.checkpoint ORDER BY size")
+        await evidence.record(db, [event(number)], now=at)
+        await sequence_in(db, at)
+    sizes = await db.fetch("SELECT size FROM evidence.checkpoint ORDER BY size")
     assert [row["size"] for row in sizes] == [3, 5]
 
 
