@@ -49,6 +49,8 @@ async def record(db: Db, events: Sequence[Event], *, now: datetime) -> None:
 
     One round trip. Raises `ValueError` for a fact that the canonical form does not allow.
     """
+    if not events:
+        return
     at = instant(now)
     await store.queries.record(
         db,
