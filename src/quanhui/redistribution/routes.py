@@ -6,7 +6,7 @@ from typing import Annotated
 from litestar import Response, get, post
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Dependency, Parameter
+from litestar.params import Dependency, Parameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui.base.access import Actor, Scope, needs
@@ -50,6 +50,7 @@ PathId = Annotated[str, Parameter(max_length=64)]
 Fen = Annotated[int, Meta(ge=1, le=100_000_000)]
 Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
 Cursor = Annotated[str | None, Parameter(max_length=80, description="`next_cursor` of the page before.")]
+InState = QueryParameter(name="state", description="Only those in this state.")
 PriceBound = Annotated[int | None, Parameter(ge=0, le=100_000_000, description="A price in fen, inclusive.")]
 
 
@@ -209,7 +210,7 @@ async def buy(call: Call, catalogues: CatalogueCache, data: PurchaseBody) -> Res
 async def list_purchases(
     call: Call,
     catalogues: CatalogueCache,
-    state: PurchaseState | None = None,
+    in_state: Annotated[PurchaseState | None, InState] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[PurchaseView]]:
@@ -222,7 +223,7 @@ async def list_purchases(
 
     async def read(db: Db) -> Page[PurchaseView]:
         rows = await store.queries.list_purchases(
-            db, buyer_id=buyer_id, state=state, before=cursor, limit=limit + 1
+            db, buyer_id=buyer_id, state=in_state, before=cursor, limit=limit + 1
         )
         page = page_of(store.purchases_of(rows), limit=limit)
         return Page(await purchase_views(db, page.items, catalogue), page.next_cursor)
@@ -339,13 +340,18 @@ async def dispute_purchase(
 
 @get("/market/stock", opt=STOCK, operation_id="list_stock", tags=["market"])
 async def list_stock(
-    call: Call, state: ListingState | None = None, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+    call: Call,
+    in_state: Annotated[ListingState | None, InState] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[StockView]]:
     """See our stock 库存
 
     Newest first, with what each voucher cost; sold ones stay on record.
     """
-    rows = await call.query(lambda db: store.queries.stock(db, state=state, before=cursor, limit=limit + 1))
+    rows = await call.query(
+        lambda db: store.queries.stock(db, state=in_state, before=cursor, limit=limit + 1)
+    )
     return Response(page_of([stock_view(each) for each in store.listings_of(rows)], limit=limit))
 
 
