@@ -13,7 +13,7 @@ Only then, and only to the buyer, the code is shown (`reveal`), and the guarante
 complains within it has the voucher frozen until someone decides: money back, or the sale upheld.
 """
 
-from quanhui.redistribution.disputes import decide_dispute, open_dispute
+from quanhui.redistribution.disputes import DISPUTE_DECIDED, DISPUTED, decide_dispute, open_dispute
 from quanhui.redistribution.errors import (
     ListingTaken,
     NotCancellable,
@@ -27,7 +27,9 @@ from quanhui.redistribution.errors import (
 from quanhui.redistribution.gateway import PaymentInstitution, PaymentOrder, RefundOrder
 from quanhui.redistribution.purchases import (
     CLOSE_WANTED,
+    PAYMENT_MISMATCHED,
     PAYMENT_WANTED,
+    PURCHASE_CLOSED,
     REFUND_WANTED,
     SOLD,
     cancel,
@@ -41,7 +43,10 @@ from quanhui.redistribution.purchases import (
     sweep_reservations,
 )
 from quanhui.redistribution.rules import (
+    AFTERCARE,
+    GUARANTEE,
     MACHINES,
+    RESERVE_FOR,
     Decision,
     Delivery,
     Listing,
@@ -63,10 +68,17 @@ from quanhui.redistribution.stock import (
 )
 
 __all__ = [
+    "AFTERCARE",
     "CLOSE_WANTED",
+    "DISPUTED",
+    "DISPUTE_DECIDED",
+    "GUARANTEE",
     "MACHINES",
+    "PAYMENT_MISMATCHED",
     "PAYMENT_WANTED",
+    "PURCHASE_CLOSED",
     "REFUND_WANTED",
+    "RESERVE_FOR",
     "SOLD",
     "Decision",
     "Delivery",
