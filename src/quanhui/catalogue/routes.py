@@ -4,8 +4,9 @@ from datetime import date
 from typing import Annotated
 
 from litestar import Response, get, patch, post
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui.base.access import Scope, needs, open_to_public
@@ -33,8 +34,10 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Word = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{1,39}$")]
 RegionCode = Annotated[str, Meta(pattern="^[1-9][0-9]{5}$")]
 Fen = Annotated[int, Meta(ge=1, le=100_000_000)]
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
-Cursor = Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before.")]
+ProductId = Annotated[str, PathParameter(max_length=64, description="Product id.")]
+Law = Annotated[LegalClass | None, QueryParameter(description="What it is in law.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=64, description="`next_cursor` of the page before.")]
 
 
 class CategoryView(Struct, frozen=True):
@@ -152,7 +155,9 @@ class StatusView(Struct, frozen=True):
 
 
 @get("/catalogue/categories", opt=open_to_public(), operation_id="list_categories", tags=["catalogue"])
-async def list_categories(call: Call, catalogues: CatalogueCache) -> Response[list[CategoryView]]:
+async def list_categories(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache]
+) -> Response[list[CategoryView]]:
     """List categories 品类
 
     Every line of trade, in the order in which they were added.
@@ -168,7 +173,9 @@ async def list_categories(call: Call, catalogues: CatalogueCache) -> Response[li
     tags=["catalogue"],
     status_code=201,
 )
-async def add_category(call: Call, catalogues: CatalogueCache, data: NewCategory) -> Response[CategoryView]:
+async def add_category(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], data: JSONBody[NewCategory]
+) -> Response[CategoryView]:
     """Add a category 新增品类
 
     Refused with `category-exists` when the code is taken.
@@ -185,7 +192,9 @@ async def add_category(call: Call, catalogues: CatalogueCache, data: NewCategory
 
 
 @get("/catalogue/issuers", opt=open_to_public(), operation_id="list_issuers", tags=["catalogue"])
-async def list_issuers(call: Call, catalogues: CatalogueCache) -> Response[list[IssuerView]]:
+async def list_issuers(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache]
+) -> Response[list[IssuerView]]:
     """List issuers 发行方
 
     Every issuer, with what it can do for its vouchers.
@@ -201,7 +210,9 @@ async def list_issuers(call: Call, catalogues: CatalogueCache) -> Response[list[
     tags=["catalogue"],
     status_code=201,
 )
-async def add_issuer(call: Call, catalogues: CatalogueCache, data: NewIssuer) -> Response[IssuerView]:
+async def add_issuer(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], data: JSONBody[NewIssuer]
+) -> Response[IssuerView]:
     """Add an issuer 新增发行方
 
     The connector names how the platform reaches it.
@@ -225,7 +236,9 @@ async def add_issuer(call: Call, catalogues: CatalogueCache, data: NewIssuer) ->
 
 
 @get("/catalogue/brands", opt=open_to_public(), operation_id="list_brands", tags=["catalogue"])
-async def list_brands(call: Call, catalogues: CatalogueCache) -> Response[list[BrandView]]:
+async def list_brands(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache]
+) -> Response[list[BrandView]]:
     """List brands 品牌
 
     Every brand that a voucher may carry.
@@ -241,7 +254,9 @@ async def list_brands(call: Call, catalogues: CatalogueCache) -> Response[list[B
     tags=["catalogue"],
     status_code=201,
 )
-async def add_brand(call: Call, catalogues: CatalogueCache, data: NewBrand) -> Response[BrandView]:
+async def add_brand(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], data: JSONBody[NewBrand]
+) -> Response[BrandView]:
     """Add a brand 新增品牌
 
     Products refer to it by the id in the answer.
@@ -259,12 +274,12 @@ async def add_brand(call: Call, catalogues: CatalogueCache, data: NewBrand) -> R
 
 @get("/catalogue/products", opt=open_to_public(), operation_id="list_products", tags=["catalogue"])
 async def list_products(
-    call: Call,
-    catalogues: CatalogueCache,
-    category: Annotated[str | None, Parameter(max_length=40, description="Category code.")] = None,
-    issuer: Annotated[str | None, Parameter(max_length=64, description="Issuer id.")] = None,
-    legal_class: LegalClass | None = None,
-    text: Annotated[str | None, Parameter(max_length=100, description="Part of a name.")] = None,
+    call: NamedDependency[Call],
+    catalogues: NamedDependency[CatalogueCache],
+    category: Annotated[str | None, QueryParameter(max_length=40, description="Category code.")] = None,
+    issuer: Annotated[str | None, QueryParameter(max_length=64, description="Issuer id.")] = None,
+    legal_class: Law = None,
+    text: Annotated[str | None, QueryParameter(max_length=100, description="Part of a name.")] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[ProductView]]:
@@ -290,7 +305,9 @@ async def list_products(
     operation_id="get_product",
     tags=["catalogue"],
 )
-async def get_product(call: Call, catalogues: CatalogueCache, product_id: str) -> Response[ProductView]:
+async def get_product(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], product_id: ProductId
+) -> Response[ProductView]:
     """Show a product 券种
 
     One voucher product with its issuer, brand and reach.
@@ -309,7 +326,9 @@ async def get_product(call: Call, catalogues: CatalogueCache, product_id: str) -
     tags=["catalogue"],
     status_code=201,
 )
-async def add_product(call: Call, catalogues: CatalogueCache, data: NewProduct) -> Response[ProductView]:
+async def add_product(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], data: JSONBody[NewProduct]
+) -> Response[ProductView]:
     """Add a product 新增券种
 
     It is bought and sold from now on. Refused with `unknown-reference` when its issuer, brand or
@@ -334,7 +353,10 @@ async def add_product(call: Call, catalogues: CatalogueCache, data: NewProduct) 
     tags=["catalogue"],
 )
 async def change_product(
-    call: Call, catalogues: CatalogueCache, product_id: str, data: NewStatus
+    call: NamedDependency[Call],
+    catalogues: NamedDependency[CatalogueCache],
+    product_id: ProductId,
+    data: JSONBody[NewStatus],
 ) -> Response[StatusView]:
     """Open, suspend or retire a product 启用/暂停/停用券种
 

@@ -4,8 +4,9 @@ from datetime import time
 from typing import Annotated
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui.base.access import open_to_public
@@ -23,12 +24,14 @@ from quanhui.places.actions import (
 from quanhui.places.rules import RegionLevel, Store, StoreKind
 
 REGION_CODE = "^[1-9][0-9]{5}$"
-Cursor = Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before.")]
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
-RegionCode = Annotated[str | None, Parameter(pattern=REGION_CODE, description="GB/T 2260 code.")]
-Longitude = Annotated[float, Parameter(ge=-180, le=180, description="WGS-84 longitude, degrees east.")]
-Latitude = Annotated[float, Parameter(ge=-90, le=90, description="WGS-84 latitude, degrees north.")]
-Radius = Annotated[int, Parameter(ge=1, le=LONGEST_RADIUS_M, description="Metres around the point.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=64, description="`next_cursor` of the page before.")]
+StoreId = Annotated[str, PathParameter(max_length=64, description="Store id.")]
+Kind = Annotated[StoreKind | None, QueryParameter(description="Kind of store.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+RegionCode = Annotated[str | None, QueryParameter(pattern=REGION_CODE, description="GB/T 2260 code.")]
+Longitude = Annotated[float, QueryParameter(ge=-180, le=180, description="WGS-84 longitude, degrees east.")]
+Latitude = Annotated[float, QueryParameter(ge=-90, le=90, description="WGS-84 latitude, degrees north.")]
+Radius = Annotated[int, QueryParameter(ge=1, le=LONGEST_RADIUS_M, description="Metres around the point.")]
 
 
 class RegionView(Struct, frozen=True):
@@ -85,7 +88,7 @@ class NearbyStoreView(Struct, frozen=True):
 
 
 @get("/places/regions", opt=open_to_public(), operation_id="list_regions", tags=["places"])
-async def list_regions(call: Call, parent: RegionCode = None) -> Response[list[RegionView]]:
+async def list_regions(call: NamedDependency[Call], parent: RegionCode = None) -> Response[list[RegionView]]:
     """List regions 行政区划
 
     The divisions directly within `parent`; without it, the provinces.
@@ -96,7 +99,7 @@ async def list_regions(call: Call, parent: RegionCode = None) -> Response[list[R
 
 @get("/places/merchants", opt=open_to_public(), operation_id="list_merchants", tags=["places"])
 async def list_merchants(
-    call: Call, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+    call: NamedDependency[Call], cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Response[Page[MerchantView]]:
     """List merchants 商户
 
@@ -108,11 +111,13 @@ async def list_merchants(
 
 @get("/places/stores", opt=open_to_public(), operation_id="list_stores", tags=["places"])
 async def list_stores(
-    call: Call,
-    merchant: Annotated[str | None, Parameter(max_length=64, description="Merchant id.")] = None,
+    call: NamedDependency[Call],
+    merchant: Annotated[str | None, QueryParameter(max_length=64, description="Merchant id.")] = None,
     region: RegionCode = None,
-    kind: StoreKind | None = None,
-    text: Annotated[str | None, Parameter(max_length=100, description="Part of a name or address.")] = None,
+    kind: Kind = None,
+    text: Annotated[
+        str | None, QueryParameter(max_length=100, description="Part of a name or address.")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[StoreView]]:
@@ -138,7 +143,11 @@ async def list_stores(
 
 @get("/places/stores/nearby", opt=open_to_public(), operation_id="list_stores_nearby", tags=["places"])
 async def list_stores_nearby(
-    call: Call, lon: Longitude, lat: Latitude, radius_m: Radius = 3000, limit: Limit = PAGE_DEFAULT
+    call: NamedDependency[Call],
+    lon: Longitude,
+    lat: Latitude,
+    radius_m: Radius = 3000,
+    limit: Limit = PAGE_DEFAULT,
 ) -> Response[list[NearbyStoreView]]:
     """List stores nearby 附近门店
 
@@ -149,7 +158,7 @@ async def list_stores_nearby(
 
 
 @get("/places/stores/{store_id:str}", opt=open_to_public(), operation_id="get_store", tags=["places"])
-async def show_store(call: Call, store_id: str) -> Response[StoreDetail]:
+async def show_store(call: NamedDependency[Call], store_id: StoreId) -> Response[StoreDetail]:
     """Show a store 门店
 
     One store with its service desks.

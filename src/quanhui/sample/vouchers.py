@@ -45,7 +45,7 @@ def sealed_for_registry(
     """Vouchers ready for the registry. A registered card has one of the holders; the others, their bearer."""
     sealed = []
     for voucher in plain:
-        product, voucher_id = voucher.product, new_id("vou")
+        product, voucher_id = voucher.product, new_id("vch")
         code = seal_code(keyring, voucher_id=voucher_id, issuer_id=product.issuer_id, code=voucher.code)
         is_registered = product.legal_class is LegalClass.SINGLE_PURPOSE_REGISTERED
         sealed.append(
