@@ -153,6 +153,17 @@ async def test_the_timeline_tells_a_failure_in_both_languages(pool: Pool, keyrin
     assert steps[-1]["en"].endswith("The account cannot receive money")
 
 
+async def test_what_staff_noted_down_is_shown_to_staff_only(pool: Pool, keyring, web: Web):
+    payout, _ = await two_payouts(pool, keyring)
+    body, headers = callback(event(1, "transfer.succeeded", out_no_of(payout.id, 1), 1))
+    await web.call_back(body, headers)
+    seen = await web.post(f"/payouts/{payout.id}/clear-flag", FINANCE, {"note": "asked the bank"})
+    assert seen["flag"] is None
+    for actor, told_it in ((FINANCE, True), (customer(payout.seller_id), False)):
+        steps = (await web.get(f"/payouts/{payout.id}", actor))["timeline"]
+        assert ("asked the bank" in steps[-1]["en"]) is told_it
+
+
 async def test_finance_approves_over_http_and_a_repeat_gets_the_same_answer(pool: Pool, keyring, web: Web):
     payout, _ = await two_payouts(pool, keyring, hold_reason="amount-order")
     approved = await web.post(f"/payouts/{payout.id}/approve", FINANCE, {})

@@ -190,6 +190,8 @@ async def test_success_of_an_earlier_transfer_after_a_new_one_stops_the_new_one(
         await hear(db, payout, TransferState.FAILED, now=now, reason="account_unusable")
         (again,) = await settlement.retry_payouts(db, [payout.id], FINANCE, now=now)
         flagged = await hear(db, payout, TransferState.SUCCEEDED, now=now)
+        with pytest.raises(settlement.PayoutMoved):
+            await settlement.clear_flags(db, [payout.id], FINANCE, note="looked at", now=now)
     assert (flagged.flag, flagged.state) == (Flag.PAID_AFTER_RETRY, State.SUBMITTED)
     await settlement.send_transfers(pool, NobodyAnswers(), keyring, transfer_jobs(again), now=now)
     assert (await reread(pool, again)).state is State.SUBMITTED

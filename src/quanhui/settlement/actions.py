@@ -21,6 +21,7 @@ from quanhui.settlement import store
 from quanhui.settlement.errors import OwnPayout, PayoutBlocked, PayoutMoved
 from quanhui.settlement.rules import (
     APPROVAL_LIMIT_FEN,
+    CLEARABLE,
     PAYOUT,
     Hold,
     Method,
@@ -131,10 +132,11 @@ async def clear_flags(
 ) -> list[Payout]:
     """Take flags away after a person has looked at what the institution said; the note stays in the timeline.
 
-    A transfer not sent yet goes out now. Raises `NotFound`, `OwnPayout`, and `PayoutMoved` without a flag.
+    A transfer not sent yet goes out now. Raises `NotFound`, `OwnPayout`, and `PayoutMoved` without a flag or
+    under one that says that too much was paid: that one stays, whatever is done about the money.
     """
     found = await _lock_all(db, payout_ids)
-    _require(found, [payout for payout in found if payout.flag is not None])
+    _require(found, [payout for payout in found if payout.flag in CLEARABLE])
     if any(actor.id == payout.seller_id for payout in found):
         raise OwnPayout
     unsent = await store.clear_flags(db, payout_ids, actor_id=actor.id, note=note, now=now)
@@ -292,7 +294,7 @@ def _require(payouts: Sequence[Payout], fit: Sequence[Payout]) -> None:
 def _sent_on(payout: Payout) -> Payout:
     """A payout as it goes out: cash with one transfer more."""
     state = state_once_approved(payout.method)
-    assert state is State.SUBMITTED or PAYOUT.may(State.APPROVED, state)
+    assert PAYOUT.may(State.APPROVED, state)
     return msgspec.structs.replace(
         payout,
         state=state,

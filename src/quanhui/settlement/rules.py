@@ -126,6 +126,7 @@ class Flag(StrEnum):
     """It succeeded after all when the seller was owed nothing any more."""
 
 
+CLEARABLE: Final = frozenset({Flag.NOT_ACCEPTED, Flag.CONTRADICTION, Flag.AMOUNT_MISMATCH})
 GRAVITY: Final = {flag: gravity for gravity, flag in enumerate(Flag)}
 
 

@@ -100,8 +100,10 @@ async def view_payouts(db: Db, actor: Actor, payouts: Sequence[Payout]) -> list[
 
 
 async def view_detail(db: Db, actor: Actor, payout: Payout) -> PayoutDetail:
-    """A payout with its timeline, as this actor may see it."""
+    """A payout with its timeline, as this actor may see it: what staff noted down is for staff."""
     steps = await store.timeline(db, payout.id)
+    if not _is_staff(actor):
+        steps = [step for n, step in enumerate(steps) if n == 0 or step.state is not steps[n - 1].state]
     codes = {step.reason for step in steps} | {_reason_of(payout)}
     words = await store.find_words(db, sorted(filter(None, codes)))
     return PayoutDetail(_view(actor, payout, words), [_step(actor, step, words) for step in steps])
@@ -125,8 +127,8 @@ def _reason(actor: Actor, state: State, code: str | None, words: Mapping[str, Wo
         return None
     if state is State.HELD and code not in PUBLIC_HOLDS and not _is_staff(actor):
         return ReasonView(BEING_REVIEWED, REVIEW_WORDS.zh, REVIEW_WORDS.en)
-    known = words.get(code, Words(code, code))
-    return ReasonView(code, known.zh, known.en)
+    known = words.get(code, Words(code, code) if _is_staff(actor) else None)
+    return ReasonView(code, known.zh, known.en) if known else None
 
 
 def _view(actor: Actor, payout: Payout, words: Mapping[str, Words]) -> PayoutView:
