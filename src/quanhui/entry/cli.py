@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -14,16 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from quanhui import __version__
+from quanhui.base.money import yuan
 from quanhui.entry import settings as settings_module
 from quanhui.entry.settings import Settings, SettingsError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 WRONG_SETTINGS = 2
+SHOWN = 3
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -115,16 +116,31 @@ def sample() -> None:
     with database_at_hand(settings) as url:
         ready = msgspec.structs.replace(settings, database_url=url)
         asyncio.run(launch.prepare(ready, report=out.print))
-    _show_summary(launch.read_summary(settings))
+    _show_summary(settings, launch.read_summary(settings))
 
 
 @app.command()
-def demo() -> None:
-    """Sell a sample voucher through the running API, step by step. 演示一次完整的券回收。"""
+def demo(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    lang: Annotated[str, typer.Option(help="zh or en; left out, the language of the terminal.")] = "",
+) -> None:
+    """Play a voucher's whole story through the running API. 演示一张券的完整旅程。"""
     from quanhui.entry import demo as module, launch
+    from quanhui.entry.narrator import Language, Narrator, terminal_language
 
     settings = _settings()
-    asyncio.run(module.play(settings, launch.read_summary(settings), say=out.print))
+    language = Language(lang) if lang else terminal_language(os.environ)
+    console = Console(highlight=False, quiet=as_json)
+    try:
+        outcome = asyncio.run(
+            module.play(settings, launch.read_summary(settings), Narrator(console, language))
+        )
+    except (module.DemoFailed, TimeoutError) as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(msgspec.json.encode(outcome))
+    raise typer.Exit(0 if outcome.all_well else 1)
 
 
 @app.command()
@@ -139,7 +155,7 @@ def check() -> None:
     async def work(url: str) -> bool:
         db = await connect(url)
         try:
-            _say_finding("database", well=True, detail=".".join(map(str, db.get_server_version()[:2])))
+            _say_finding("database", well=True, detail=f"PostgreSQL {db.get_server_version().major}")
             all_well = True
             async for finding in examine(db, evidence_origin=settings.evidence_origin):
                 _say_finding(finding.name, well=finding.well, detail=finding.detail, remedy=finding.remedy)
@@ -195,18 +211,32 @@ def _settings_with_database() -> Settings:
 
 
 def _welcome(settings: Settings, summary: Mapping[str, Any]) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("API", f"[link]{settings.public_base_url}/docs[/link]")
-    table.add_row("Health", f"{settings.public_base_url}/health")
-    table.add_row("Logs", escape(str(Path(settings.data_dir) / "log")))
     out.print(f"\n[bold]Quanhui 券汇 {__version__} is running.[/] Ctrl-C stops it.\n")
+    table = Table.grid(padding=(0, 3))
+    table.add_row("API", f"{settings.public_base_url}/docs")
+    table.add_row("Health", f"{settings.public_base_url}/health")
+    table.add_row("Logs", escape(str(settings.data_dir / "log")))
     out.print(table)
-    _show_summary(summary)
+    _show_summary(settings, summary)
 
 
-def _show_summary(summary: Mapping[str, Any]) -> None:
-    for name, value in summary.items():
-        out.print(f"[dim]{escape(name)}[/] {escape(str(value))}")
+def _show_summary(settings: Settings, summary: Mapping[str, Any]) -> None:
+    """A few accounts and codes to try; the rest stands in the file."""
+    if not summary:
+        return
+    table = Table.grid(padding=(0, 3))
+    for customer in summary["sign_in_customers"][:SHOWN]:
+        table.add_row("customer", customer["phone"], customer.get("enterprise") or "")
+    for operator in summary["operators"][:SHOWN]:
+        table.add_row("staff", operator["login"], f"{operator['role']}, password {operator['password']}")
+    for kind in ("own_codes", "outside_codes"):
+        for code in summary[kind][:SHOWN]:
+            table.add_row("voucher", code["code"], f"{code['product']}, {yuan(code['face_fen'])} 元")
+    out.print("\n[bold]To try[/]\n")
+    out.print(table)
+    file = settings.data_dir / "sample.json"
+    inbox = f"{settings.sms_url}/control/messages?to=<phone>"
+    out.print(f"\n[dim]Sign-in codes arrive at {inbox}; everything else is in {escape(str(file))}.[/]")
 
 
 def _say_finding(name: str, *, well: bool, detail: str, remedy: str = "") -> None:

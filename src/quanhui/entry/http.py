@@ -18,6 +18,7 @@ from litestar import Litestar, Request, Response, Router
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.enums import HttpMethod
 from litestar.exceptions import HTTPException, LitestarDeprecationWarning, ValidationException
 from litestar.handlers import BaseRouteHandler
 
@@ -140,13 +141,16 @@ def create_app(settings: Settings) -> Litestar:
             state=State({"settings": settings}),
             logging_config=None,
         )
-    for route in app.routes:
-        for handler in getattr(route, "route_handlers", ()):
-            assert "access" in handler.opt or handler.opt.get("exclude_from_auth"), (
-                f"{handler} declares no access"
-            )
+    _require_declarations(app)
     openapi.complete(app)
     return app
+
+
+def _require_declarations(app: Litestar) -> None:
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            declared = "access" in handler.opt or handler.http_methods == {HttpMethod.OPTIONS}
+            assert declared, f"{route.path}: {handler} does not declare who may call it"
 
 
 @asynccontextmanager

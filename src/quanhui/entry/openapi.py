@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -19,7 +19,7 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from quanhui import __version__
-from quanhui.base.access import Access
+from quanhui.base.access import Access, open_to_public
 from quanhui.base.web import PROBLEM_JSON
 from quanhui.entry.settings import Settings
 
@@ -46,7 +46,7 @@ def config(settings: Settings) -> OpenAPIConfig:
         title="Quanhui 券汇",
         version=__version__,
         description=DESCRIPTION,
-        path="/docs",
+        openapi_router=Router("/docs", route_handlers=[], opt=open_to_public()),
         use_handler_docstrings=True,
         servers=[Server(url=settings.public_base_url)],
         components=Components(
