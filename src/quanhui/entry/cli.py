@@ -10,16 +10,17 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from quanhui import __version__
 from quanhui.base.money import yuan
 from quanhui.entry import settings as settings_module
 from quanhui.entry.settings import Settings, SettingsError
+from quanhui.entry.shell import shell
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
 )
+app.add_typer(shell)
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -212,11 +213,9 @@ def _settings_with_database() -> Settings:
 
 def _welcome(settings: Settings, summary: Mapping[str, Any]) -> None:
     out.print(f"\n[bold]Quanhui 券汇 {__version__} is running.[/] Ctrl-C stops it.\n")
-    table = Table.grid(padding=(0, 3))
-    table.add_row("API", f"{settings.public_base_url}/docs")
-    table.add_row("Health", f"{settings.public_base_url}/health")
-    table.add_row("Logs", escape(str(settings.data_dir / "log")))
-    out.print(table)
+    _say_row("API", f"{settings.public_base_url}/docs")
+    _say_row("health", f"{settings.public_base_url}/health")
+    _say_row("logs", str(settings.data_dir / "log"))
     _show_summary(settings, summary)
 
 
@@ -224,19 +223,21 @@ def _show_summary(settings: Settings, summary: Mapping[str, Any]) -> None:
     """A few accounts and codes to try; the rest stands in the file."""
     if not summary:
         return
-    table = Table.grid(padding=(0, 3))
+    out.print("\n[bold]To try[/] (`make demo`, in a second terminal, plays a voucher's whole story)\n")
     for customer in summary["sign_in_customers"][:SHOWN]:
-        table.add_row("customer", customer["phone"], customer.get("enterprise") or "")
+        _say_row("customer", f"{customer['phone']}  {customer.get('enterprise') or ''}")
+    _say_row("", f"sign-in codes arrive at {settings.sms_url}/control/messages?to=<phone>", dim=True)
     for operator in summary["operators"][:SHOWN]:
-        table.add_row("staff", operator["login"], f"{operator['role']}, password {operator['password']}")
+        _say_row("staff", f"{operator['login']}  password {operator['password']}")
     for kind in ("own_codes", "outside_codes"):
         for code in summary[kind][:SHOWN]:
-            table.add_row("voucher", code["code"], f"{code['product']}, {yuan(code['face_fen'])} 元")
-    out.print("\n[bold]To try[/]\n")
-    out.print(table)
-    file = settings.data_dir / "sample.json"
-    inbox = f"{settings.sms_url}/control/messages?to=<phone>"
-    out.print(f"\n[dim]Sign-in codes arrive at {inbox}; everything else is in {escape(str(file))}.[/]")
+            _say_row("voucher", f"{code['code']}  {code['product']} {yuan(code['face_fen'])} 元")
+    _say_row("", f"the rest is in {settings.data_dir / 'sample.json'}", dim=True)
+
+
+def _say_row(name: str, text: str, *, dim: bool = False) -> None:
+    style = "dim" if dim else "default"
+    out.print(f"  [dim]{name:<9}[/] [{style}]{escape(text.rstrip())}[/]")
 
 
 def _say_finding(name: str, *, well: bool, detail: str, remedy: str = "") -> None:
