@@ -39,7 +39,7 @@ check: .venv/dev.stamp  ## Format, lint, types, layers, schema and generated pag
 bench: .venv/dev.stamp  ## Measure; prints ratios against a yardstick of the same run
 	@for bench in benches/[a-z]*.py; do printf '\n%s\n' "$$bench"; $(BIN)/python "$$bench" || exit 1; done
 
-demo: .venv/run.stamp  ## Sell a sample voucher through the running API, step by step
+demo: .venv/run.stamp  ## Play one voucher's whole story through the running API
 	@$(BIN)/quanhui demo
 
 reset: .venv/run.stamp  ## Delete the embedded database, the logs and the sample

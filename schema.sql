@@ -16,6 +16,8 @@ CREATE SCHEMA ledger;
 
 CREATE SCHEMA places;
 
+CREATE SCHEMA redemption;
+
 CREATE SCHEMA redistribution;
 
 CREATE SCHEMA risk;
@@ -452,7 +454,8 @@ CREATE TABLE buyback.line (
     reasons jsonb DEFAULT '[]'::jsonb NOT NULL,
     CONSTRAINT fee_and_net_make_gross CHECK ((((fee_fen + net_fen) = gross_fen) AND (fee_fen >= 0) AND (net_fen >= 0))),
     CONSTRAINT gross_within_balance CHECK (((gross_fen <= balance_fen) AND (balance_fen <= face_fen))),
-    CONSTRAINT line_number_check CHECK (((number >= 1) AND (number <= 100)))
+    CONSTRAINT line_number_check CHECK (((number >= 1) AND (number <= 100))),
+    CONSTRAINT line_refusal_check CHECK ((refusal = ANY (ARRAY['malformed'::text, 'product_mismatch'::text, 'product_unclear'::text, 'duplicate'::text, 'unknown'::text, 'dead_code'::text, 'not_holder'::text, 'claimed'::text, 'not_clear'::text, 'locked_at_issuer'::text, 'expired'::text, 'empty'::text, 'not_bought'::text, 'too_near_expiry'::text])))
 );
 
 COMMENT ON TABLE buyback.line IS 'One voucher of an order: what it brings, or why it was refused (kept inside)';
@@ -948,6 +951,87 @@ CREATE TABLE public.migration (
     sha256 text NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+CREATE TABLE redemption.redemption (
+    id text NOT NULL COLLATE pg_catalog."C",
+    voucher_id text NOT NULL COLLATE pg_catalog."C",
+    product_id text NOT NULL COLLATE pg_catalog."C",
+    issuer_id text NOT NULL COLLATE pg_catalog."C",
+    own_issue boolean NOT NULL,
+    holder_id text COLLATE pg_catalog."C",
+    store_id text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    operator_id text NOT NULL COLLATE pg_catalog."C",
+    request_key text NOT NULL COLLATE pg_catalog."C",
+    till_reference text,
+    state text NOT NULL COLLATE pg_catalog."C",
+    authorised_fen bigint NOT NULL,
+    captured_fen bigint DEFAULT 0 NOT NULL,
+    reversed_fen bigint DEFAULT 0 NOT NULL,
+    awaits_issuer boolean DEFAULT false NOT NULL,
+    asked_at timestamp with time zone,
+    refusal text COLLATE pg_catalog."C",
+    expires_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    captured_at timestamp with time zone,
+    settled_at timestamp with time zone,
+    CONSTRAINT awaits_while_authorised CHECK (((NOT awaits_issuer) OR ((state = 'authorised'::text) AND (NOT own_issue)))),
+    CONSTRAINT captured_has_amount CHECK (((state = ANY (ARRAY['captured'::text, 'settled'::text, 'reversed'::text])) = ((captured_fen > 0) AND (captured_at IS NOT NULL)))),
+    CONSTRAINT captured_within_authorised CHECK (((captured_fen >= 0) AND (captured_fen <= authorised_fen))),
+    CONSTRAINT redemption_authorised_fen_check CHECK ((authorised_fen > 0)),
+    CONSTRAINT redemption_state CHECK ((state = ANY (ARRAY['authorised'::text, 'captured'::text, 'settled'::text, 'voided'::text, 'lapsed'::text, 'reversed'::text]))),
+    CONSTRAINT reversed_whole CHECK (((state = 'reversed'::text) = ((captured_fen > 0) AND (reversed_fen = captured_fen)))),
+    CONSTRAINT reversed_within_captured CHECK (((reversed_fen >= 0) AND (reversed_fen <= captured_fen)))
+)
+WITH (fillfactor='85');
+
+COMMENT ON TABLE redemption.redemption IS '核销: an amount of one voucher spent in one store';
+
+COMMENT ON COLUMN redemption.redemption.holder_id IS 'Holder of record when it was spent';
+
+COMMENT ON COLUMN redemption.redemption.request_key IS 'The Idempotency-Key of the till: a retry finds what it began';
+
+COMMENT ON COLUMN redemption.redemption.awaits_issuer IS 'An outside issuer is being asked, and what it did is not known yet';
+
+COMMENT ON COLUMN redemption.redemption.refusal IS 'Why it was voided; for us, not for the public';
+
+CREATE TABLE redemption.refusal (
+    id bigint NOT NULL,
+    reason text NOT NULL COLLATE pg_catalog."C",
+    fingerprint bytea,
+    store_id text NOT NULL COLLATE pg_catalog."C",
+    operator_id text NOT NULL COLLATE pg_catalog."C",
+    at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE redemption.refusal IS 'Codes that were not accepted, and why: kept inside, and what the limits on trying count';
+
+COMMENT ON COLUMN redemption.refusal.fingerprint IS 'Of the code, where the text read as one';
+
+ALTER TABLE redemption.refusal ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME redemption.refusal_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE redemption.reversal (
+    id text NOT NULL COLLATE pg_catalog."C",
+    redemption_id text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    reason text NOT NULL,
+    operator_id text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    refusal text COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    done_at timestamp with time zone,
+    CONSTRAINT reversal_amount_fen_check CHECK ((amount_fen > 0)),
+    CONSTRAINT reversal_state CHECK ((state = ANY (ARRAY['asked'::text, 'done'::text, 'refused'::text])))
+);
+
+COMMENT ON TABLE redemption.reversal IS '冲正: a redemption taken back, whole or in part, to the same voucher';
 
 CREATE TABLE redistribution.dispute (
     listing_id text NOT NULL COLLATE pg_catalog."C",
@@ -1518,6 +1602,15 @@ ALTER TABLE ONLY places.store
 ALTER TABLE ONLY public.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY redemption.redemption
+    ADD CONSTRAINT redemption_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.refusal
+    ADD CONSTRAINT refusal_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.reversal
+    ADD CONSTRAINT reversal_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY redistribution.dispute
     ADD CONSTRAINT dispute_pkey PRIMARY KEY (listing_id);
 
@@ -1672,6 +1765,26 @@ CREATE INDEX store_merchant ON places.store USING btree (merchant_id, id);
 
 CREATE INDEX store_region ON places.store USING btree (region_code, id);
 
+CREATE UNIQUE INDEX one_asked_reversal ON redemption.reversal USING btree (redemption_id) WHERE (state = 'asked'::text);
+
+CREATE UNIQUE INDEX one_redemption_a_request ON redemption.redemption USING btree (operator_id, request_key);
+
+CREATE UNIQUE INDEX one_redemption_a_till_reference ON redemption.redemption USING btree (store_id, till_reference) WHERE ((till_reference IS NOT NULL) AND (state <> ALL (ARRAY['voided'::text, 'lapsed'::text])));
+
+CREATE INDEX redemption_holder ON redemption.redemption USING btree (holder_id, id) WHERE (holder_id IS NOT NULL);
+
+CREATE INDEX redemption_merchant ON redemption.redemption USING btree (merchant_id, id);
+
+CREATE INDEX redemption_open ON redemption.redemption USING btree (expires_at) WHERE (state = 'authorised'::text);
+
+CREATE INDEX redemption_store ON redemption.redemption USING btree (store_id, id);
+
+CREATE INDEX refusal_operator ON redemption.refusal USING btree (operator_id, at);
+
+CREATE INDEX refusal_store ON redemption.refusal USING btree (store_id, at);
+
+CREATE INDEX reversal_redemption ON redemption.reversal USING btree (redemption_id, id);
+
 CREATE INDEX listing_cheapest ON redistribution.listing USING btree (price_fen, id) WHERE (state = 'listed'::text);
 
 CREATE INDEX listing_guarantee ON redistribution.listing USING btree (guarantee_until) WHERE (state = ANY (ARRAY['revealed'::text, 'guaranteed'::text, 'upheld'::text]));
@@ -1766,6 +1879,10 @@ CREATE TRIGGER only_by_posting BEFORE INSERT OR UPDATE ON ledger.account FOR EAC
 
 CREATE TRIGGER only_by_posting BEFORE INSERT ON ledger.transfer FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 
+CREATE TRIGGER redemption_moves BEFORE UPDATE ON redemption.redemption FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('redemption', 'state');
+
+CREATE TRIGGER reversal_moves BEFORE UPDATE ON redemption.reversal FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('reversal', 'state');
+
 CREATE TRIGGER listing_moves BEFORE UPDATE ON redistribution.listing FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('listing', 'state');
 
 CREATE TRIGGER purchase_moves BEFORE UPDATE ON redistribution.purchase FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('purchase', 'state');
@@ -1833,6 +1950,9 @@ ALTER TABLE ONLY places.store
 
 ALTER TABLE ONLY places.store
     ADD CONSTRAINT store_region_code_fkey FOREIGN KEY (region_code) REFERENCES places.region(code);
+
+ALTER TABLE ONLY redemption.reversal
+    ADD CONSTRAINT reversal_redemption_id_fkey FOREIGN KEY (redemption_id) REFERENCES redemption.redemption(id);
 
 ALTER TABLE ONLY redistribution.dispute
     ADD CONSTRAINT dispute_listing_id_fkey FOREIGN KEY (listing_id) REFERENCES redistribution.listing(id);

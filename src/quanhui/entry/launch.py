@@ -29,7 +29,6 @@ from quanhui.entry.supervisor import Child, Supervisor, only_one
 
 HEALTH_PATH = "/health"
 READY_PAUSE_S = 0.1
-SOLD_FOR_CASH = frozenset({"goods_voucher", "single_purpose_bearer"})
 
 Report = Callable[[str], None]
 
@@ -109,7 +108,7 @@ async def prepare(settings: Settings, *, report: Report) -> None:
     try:
         applied = await migrate(db)
         if applied:
-            report(f"Applied {len(applied)} migrations")
+            report(f"Migrations applied: {len(applied)}")
         is_empty = not settings.in_production and await has_no_product(db)
     finally:
         await db.close()
@@ -170,13 +169,6 @@ def read_summary(settings: Settings) -> Mapping[str, Any]:
     """The sample summary; empty where no sample data were loaded."""
     file = summary_file(settings)
     return msgspec.json.decode(file.read_bytes(), type=dict[str, Any]) if file.exists() else {}
-
-
-def sample_codes(settings: Settings) -> list[str]:
-    """Codes of the sample that anyone may sell for cash."""
-    summary = read_summary(settings)
-    codes = [*summary.get("own_codes", []), *summary.get("outside_codes", [])]
-    return [code["code"] for code in codes if code["legal_class"] in SOLD_FOR_CASH]
 
 
 def children(settings: Settings) -> list[Child]:
