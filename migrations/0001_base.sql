@@ -24,7 +24,7 @@ CREATE TABLE base.job (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 COMMENT ON TABLE base.job IS 'The outbox: one fact on its way to one subscriber; removed when done';
 CREATE INDEX job_due ON base.job (subscriber, available_at, id) WHERE dead_at IS NULL;
-CREATE INDEX job_subject ON base.job (subject);
+CREATE INDEX job_dead ON base.job (id) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE base.answer (
     actor_id   text COLLATE "C" NOT NULL,

@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from quanhui import buyback, customers, ledger, redistribution, settlement, vouchers
+from quanhui import buyback, customers, ledger, redistribution, settlement, staff, vouchers
+from quanhui.base import attempts, tokens
 from quanhui.base.db import Db, Pool
 from quanhui.base.keyring import Keyring
 from quanhui.base.outbox import Job
 from quanhui.base.steps import Chore, When
+from quanhui.base.web import forget_answers
 from quanhui.buyback import tasks as buyback_tasks
 from quanhui.catalogue import Connectors
 from quanhui.customers import tasks as customer_tasks
 from quanhui.redistribution import tasks as market_tasks
+
+VOUCHERS_FROZEN = "vouchers.frozen"
+SESSIONS_KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,27 @@ async def unsettle_orders(db: Db, jobs: Sequence[Job], now: datetime) -> None:
     await buyback.mark_returned(db, [job.payload["order_id"] for job in jobs], now=now)
 
 
+async def audit_status(db: Db, jobs: Sequence[Job], now: datetime) -> None:
+    """A customer was suspended or let back in: that belongs in the audit trail of who did it."""
+    entries = [
+        staff.AuditEntry(
+            actor_id=job.payload["actor_id"],
+            action=f"customer.{job.payload['status']}",
+            subject=job.subject,
+            reason=job.payload["reason"],
+        )
+        for job in jobs
+    ]
+    await staff.audit(db, entries, now=now)
+
+
 STORY = (
     # 登录 A person asks to sign in.
     When(customers.CODE_REQUESTED).send(
         "customers.send_sign_in_codes",
         lambda desk, jobs, now: customer_tasks.send_sign_in_codes(desk.sms, desk.keyring, jobs, now),
     ),
+    When(customers.STATUS_CHANGED).then("staff.audit_status", audit_status),
     # 回收 A seller accepted a quote for vouchers of outside issuers: lock them, then title passes …
     When(buyback.ACCEPTED).send_each(
         "buyback.lock_at_issuers",
@@ -119,6 +139,10 @@ STORY = (
         lambda desk, jobs, now: market_tasks.give_back(desk.pool, desk.institution, jobs, now=now),
     ),
     When(settlement.REFUND_REPORTED).then("redistribution.hear_refunds", hear_refunds),
+    # A voucher was frozen: it leaves the market.
+    When(VOUCHERS_FROZEN).then(
+        "redistribution.withdraw", lambda db, jobs, now: market_tasks.withdraw(db, jobs, now=now)
+    ),
 )
 
 CHORES = (
@@ -172,6 +196,23 @@ CHORES = (
         "redistribution.sweep_expired",
         timedelta(minutes=10),
         verb=lambda db, now: redistribution.sweep_expired(db, now=now),
+    ),
+    Chore("base.forget_answers", timedelta(hours=1), verb=lambda db, now: forget_answers(db, now=now)),
+    Chore("base.sweep_attempts", timedelta(minutes=10), verb=lambda db, now: attempts.sweep(db, now=now)),
+    Chore(
+        "base.sweep_sessions",
+        timedelta(hours=1),
+        verb=lambda db, now: tokens.sweep(db, before=now - SESSIONS_KEPT),
+    ),
+    Chore(
+        "customers.forget_codes",
+        timedelta(minutes=10),
+        verb=lambda db, now: customers.forget_codes(db, now=now),
+    ),
+    Chore(
+        "staff.forget_messages",
+        timedelta(minutes=10),
+        verb=lambda db, now: staff.forget_messages(db, now=now),
     ),
     Chore("vouchers.expire", timedelta(minutes=1), verb=lambda db, now: vouchers.expire(db, now=now)),
 )

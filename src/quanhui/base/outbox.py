@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from quanhui.base.db import Db, load_queries
+from quanhui.base.db import Db, Row, load_queries
 
 queries = load_queries(__file__, "outbox.sql")
 
@@ -117,6 +117,18 @@ async def take(db: Db, subscriber: str, *, limit: int, now: datetime) -> Batch |
 async def due(db: Db, *, now: datetime) -> list[str]:
     """Subscribers that have at least one job to do now."""
     return [row["subscriber"] for row in await queries.due(db, now=now)]
+
+
+async def backlog(db: Db) -> list[Row]:
+    """For each subscriber: how many jobs wait, how many are dead, and how old the oldest is."""
+    rows: list[Row] = await queries.backlog(db)
+    return rows
+
+
+async def dead_letters(db: Db, *, before: int | None, limit: int) -> list[Row]:
+    """Jobs that were given up, newest first, after a cursor."""
+    rows: list[Row] = await queries.dead_letters(db, before=before, limit=limit)
+    return rows
 
 
 async def revive(db: Db, *, subscriber: str | None, now: datetime) -> int:

@@ -74,3 +74,9 @@ FROM base.job GROUP BY subscriber ORDER BY subscriber;
 INSERT INTO base.chore AS c (name, next_at) VALUES (:name, :next_at)
 ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at WHERE c.next_at <= :now
 RETURNING true;
+
+-- name: dead_letters
+-- Jobs that were given up, newest first.
+SELECT id, topic, subscriber, subject, attempts, last_error, dead_at FROM base.job
+WHERE dead_at IS NOT NULL AND (:before::bigint IS NULL OR id < :before)
+ORDER BY id DESC LIMIT :limit;

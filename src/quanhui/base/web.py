@@ -12,7 +12,7 @@ that raises rolls everything back, the key with it, so a failed attempt never po
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,6 +26,9 @@ from quanhui.base.errors import IdempotencyKeyMissing, IdempotencyKeyReused, Pro
 queries = load_queries(__file__, "web.sql")
 
 KEY_LENGTH = 128
+ANSWERS_KEPT = timedelta(days=7)
+"""How long a client may retry a command under its key."""
+
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE_PREFIX = "/problems/"
@@ -78,7 +81,7 @@ class Call:
         Raises `IdempotencyKeyMissing`, `IdempotencyKeyReused`, and whatever the verb raises. With
         `keep_answer=False` (answers that hold a secret) a repeat runs the verb again instead of replaying.
         """
-        key = self._require_key()
+        key = self.require_key()
         request = self.request_hash()
 
         async def work(db: Db) -> Response[View]:
@@ -99,7 +102,7 @@ class Call:
 
     async def replay(self) -> Response[Any] | None:
         """The answer already given under this key, for handlers that call outside before their command."""
-        key = self._require_key()
+        key = self.require_key()
         async with self.pool.acquire() as db:
             kept = await queries.find(db, actor_id=self.actor.id, key=key)
         if kept is None or kept["body"] is None:
@@ -112,11 +115,18 @@ class Call:
         """SHA-256 of method, path and body: what "the same request" means."""
         return hashlib.sha256(self._target.encode() + b"\n" + self._body).digest()
 
-    def _require_key(self) -> str:
+    def require_key(self) -> str:
+        """The request's Idempotency-Key. Raises `IdempotencyKeyMissing`."""
         key = self._key
         if key is None or not 1 <= len(key) <= KEY_LENGTH or not key.isascii() or not key.isprintable():
             raise IdempotencyKeyMissing
         return key
+
+
+async def forget_answers(db: Db, *, now: datetime) -> int:
+    """Drop answers that are older than `ANSWERS_KEPT`; returns how many."""
+    count: int = await queries.forget(db, before=now - ANSWERS_KEPT)
+    return count
 
 
 def _raw(body: bytes, status: int) -> Response[Any]:

@@ -36,7 +36,7 @@ from quanhui.base.web import JSON, PROBLEM_JSON, Call, problem_view
 from quanhui.buyback import routes as buyback
 from quanhui.catalogue import CatalogueCache, routes as catalogue
 from quanhui.customers import authenticate as authenticate_customer, routes as customers
-from quanhui.entry import openapi, pages
+from quanhui.entry import openapi, operations, pages
 from quanhui.entry.errors import (
     BodyTooLarge,
     MethodNotAllowed,
@@ -69,7 +69,7 @@ BY_STATUS: dict[int, type[Problem]] = {
 }
 
 DOMAINS = (
-    customers, staff, catalogue, places, buyback, settlement, redistribution, ledger, evidence,
+    customers, staff, catalogue, places, buyback, settlement, redistribution, ledger, evidence, operations,
 )  # fmt: skip
 FROM_DESK = ("keyring", "terms", "connectors", "institution")
 DATABASE_AWAY = (
