@@ -38,6 +38,8 @@ OTHER_VALUES = {
     "body_limit_bytes": "4096",
     "public_base_url": "https://vouchers.example.com",
     "log_level": "debug",
+    "quote_ttl_s": "77",
+    "quote_ttl_elder_s": "777",
     "password_memory_kib": "32768",
     "password_passes": "3",
     "evidence_origin": "example.com/log",
