@@ -169,13 +169,14 @@ def secured(order: Order) -> Fact:
     )
 
 
-def outside_lines(terms: Terms, order: Order, capability: Capability) -> list[Line]:
-    """The lines of outside issuers that can do something, such as lock or re-key."""
-    return [
-        line
-        for line in order.bought_lines
-        if not _is_own(terms, line) and capability in _issuer(terms, line).capabilities
-    ]
+def outside_lines(terms: Terms, order: Order) -> list[Line]:
+    """The lines of outside issuers."""
+    return [line for line in order.bought_lines if not _is_own(terms, line)]
+
+
+def can_rekey(terms: Terms, line: Line) -> bool:
+    """Whether the issuer of a line replaces codes; one that does not keeps the voucher locked for us."""
+    return Capability.REKEY in _issuer(terms, line).capabilities
 
 
 def by_issuer(terms: Terms, lines: Sequence[Line]) -> Mapping[str, list[Line]]:
@@ -233,7 +234,9 @@ async def _with_choice(
 
 
 async def _claim(db: Db, order: Order, *, now: datetime) -> list[Event]:
-    claims = [Claim(line.voucher_id or "", line.fingerprint or b"") for line in order.bought_lines]
+    claims = [
+        Claim(line.voucher_id or "", line.fingerprint or b"", line.balance_fen) for line in order.bought_lines
+    ]
     try:
         await vouchers.claim(db, claims, order_id=order.id, claimant_id=order.seller_id, now=now)
     except vouchers.NotClaimable as lost:

@@ -10,8 +10,19 @@ from quanhui.base.db import Db
 from quanhui.base.ids import new_id
 from quanhui.buyback.rules import Item, Line, ReadCode, Refusal
 from quanhui.buyback.terms import Terms
-from quanhui.catalogue import BalanceCheck, BalanceStatus, Connectors, ProductStatus, check_ok, normalise
+from quanhui.catalogue import (
+    BalanceCheck,
+    BalanceStatus,
+    Capability,
+    Connectors,
+    ProductStatus,
+    check_ok,
+    normalise,
+)
 from quanhui.vouchers import FoundCode, Integrity, NewVoucher
+
+NEEDED = frozenset({Capability.VERIFY, Capability.LOCK})
+"""Without these an issuer cannot keep the seller from spending what we have bought."""
 
 ISSUER_SAYS = {
     BalanceStatus.UNKNOWN: Refusal.UNKNOWN,
@@ -56,13 +67,15 @@ def _read_one(terms: Terms, item: Item, number: int) -> ReadCode:
         if len(issuers) > 1 or (len(candidates) > 1 and not own):
             return ReadCode(number=number, refusal=Refusal.PRODUCT_UNCLEAR)
         product, code = terms.catalogue.products[candidates[0].product_id], candidates[0].code
+    issuer = terms.catalogue.issuers[product.issuer_id]
     return ReadCode(
         number=number,
         code=code,
         product_id=product.id,
-        issuer_id=product.issuer_id,
-        own_issue=terms.catalogue.issuers[product.issuer_id].is_own,
-        fingerprint=vouchers.fingerprint_of(terms.keyring, issuer_id=product.issuer_id, code=code),
+        issuer_id=issuer.id,
+        own_issue=issuer.is_own,
+        fingerprint=vouchers.fingerprint_of(terms.keyring, issuer_id=issuer.id, code=code),
+        refusal=None if issuer.is_own or issuer.capabilities >= NEEDED else Refusal.NOT_BOUGHT,
     )
 
 
@@ -171,7 +184,7 @@ def screen(
         refusal = Refusal.NOT_BOUGHT
     balance_fen = voucher.available_fen
     if check and check.balance_fen is not None:
-        balance_fen = min(balance_fen, check.balance_fen) if voucher.captured_fen else check.balance_fen
+        balance_fen = min(check.balance_fen, voucher.face_fen - voucher.captured_fen)
     if refusal is None and balance_fen <= 0:
         refusal = Refusal.EMPTY
     if refusal:

@@ -1,5 +1,8 @@
 """What the worker does for the buyback outside a transaction: lock and re-key vouchers at their issuers.
 
+Until it is locked the seller could still spend a voucher elsewhere, so its balance is looked at once more
+after the lock and before title passes.
+
 Each call carries a reference made of the order and the line, so a call whose answer was lost is simply
 made again: the issuer gives the same outcome for the same reference.
 """
@@ -14,7 +17,10 @@ from quanhui.base.outbox import Job
 from quanhui.buyback import acceptance, store
 from quanhui.buyback.rules import Line, Order, OrderState
 from quanhui.buyback.terms import Terms, TermsSource
-from quanhui.catalogue import Capability, Connectors, HoldRequest
+from quanhui.catalogue import BalanceStatus, Connectors, HoldRequest
+
+HELD = (BalanceStatus.LOCKED, BalanceStatus.KNOWN)
+"""What an issuer may say of a code that it has just locked for us."""
 
 
 async def lock_at_issuers(
@@ -65,7 +71,7 @@ async def unlock_at_issuers(
     if order is None:
         return
     terms = await terms_source.get(pool, now)
-    lines = acceptance.outside_lines(terms, order, Capability.LOCK)
+    lines = acceptance.outside_lines(terms, order)
     for issuer_id, group in acceptance.by_issuer(terms, lines).items():
         requests = await _requests(pool, terms.keyring, order, group)
         await connectors[issuer_id].unlock(requests, now=now)
@@ -81,14 +87,17 @@ async def _order_in(pool: Pool, order_id: str, state: OrderState) -> Order | Non
 async def _lock(
     pool: Pool, terms: Terms, connectors: Connectors, order: Order, *, now: datetime
 ) -> str | None:
-    """Lock every lockable line; returns the reason of the first refusal."""
-    lines = acceptance.outside_lines(terms, order, Capability.LOCK)
+    """Lock every outside line and see that all is still on it; returns the reason of the first refusal."""
+    lines = acceptance.outside_lines(terms, order)
     for issuer_id, group in acceptance.by_issuer(terms, lines).items():
         requests = await _requests(pool, terms.keyring, order, group)
-        outcomes = await connectors[issuer_id].lock(requests, now=now)
-        for outcome in outcomes:
+        for outcome in await connectors[issuer_id].lock(requests, now=now):
             if not outcome.ok:
                 return outcome.reason or "refused"
+        checks = await connectors[issuer_id].verify([request.code for request in requests], now=now)
+        for line, check in zip(group, checks, strict=True):
+            if check.status not in HELD or (check.balance_fen or 0) < line.balance_fen:
+                return f"changed_since_quote_{check.status}"
     return None
 
 
@@ -96,7 +105,7 @@ async def _rekey(
     pool: Pool, terms: Terms, connectors: Connectors, order: Order, *, now: datetime
 ) -> list[vouchers.NewCode]:
     codes = []
-    lines = acceptance.outside_lines(terms, order, Capability.REKEY)
+    lines = [line for line in acceptance.outside_lines(terms, order) if acceptance.can_rekey(terms, line)]
     for issuer_id, group in acceptance.by_issuer(terms, lines).items():
         requests = await _requests(pool, terms.keyring, order, group)
         outcomes = await connectors[issuer_id].rekey(requests, now=now)

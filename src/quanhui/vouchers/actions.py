@@ -52,8 +52,8 @@ async def claim(db: Db, claims: Sequence[Claim], *, order_id: str, claimant_id: 
     """Claim every voucher for an order, or raise `NotClaimable` naming those that someone else has.
 
     At most one live claim per fingerprint is held by a unique index; who comes second waits for the first
-    to commit and is then refused. Needs the voucher clear, unexpired, with nothing set aside, and
-    offered by its holder of record (or by the bearer, where none is recorded).
+    to commit and is then refused. Needs the voucher clear, unexpired, with nothing set aside, at least
+    `least_fen` left on it, and offered by its holder of record (or by the bearer, where none is recorded).
     """
     claimed = await store.claim(
         db,

@@ -53,7 +53,8 @@ WHERE v.id = b.voucher_id;
 -- name: claim
 -- Claim vouchers for an order: rows are locked by id, and the unique index lets one live claim through.
 WITH wanted AS (
-    SELECT * FROM unnest(:voucher_ids::text[], :fingerprints::bytea[]) AS w(voucher_id, fingerprint)
+    SELECT * FROM unnest(:voucher_ids::text[], :fingerprints::bytea[], :least_fens::bigint[])
+        AS w(voucher_id, fingerprint, least_fen)
 ), locked AS (
     SELECT v.id, w.fingerprint
     FROM vouchers.voucher v
@@ -61,7 +62,7 @@ WITH wanted AS (
     JOIN vouchers.code c ON c.fingerprint = w.fingerprint AND c.voucher_id = v.id AND c.live
     WHERE v.custody = ANY(:from_custody::text[]) AND v.integrity = 'clear'
       AND (v.holder_id IS NULL OR v.holder_id = :claimant_id) AND v.expires_at > :now
-      AND v.authorised_fen = 0
+      AND v.authorised_fen = 0 AND v.verified_fen - v.captured_fen >= w.least_fen
     ORDER BY v.id FOR UPDATE OF v
 ), claimed AS (
     INSERT INTO vouchers.claim (fingerprint, voucher_id, order_id, claimant_id, claimed_at)

@@ -150,10 +150,14 @@ class NewCode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """One voucher that a seller hands over in an order, by the fingerprint of the code they showed."""
+    """One voucher that a seller hands over in an order, by the fingerprint of the code they showed.
+
+    `least_fen` is what must still be left on it.
+    """
 
     voucher_id: str
     fingerprint: bytes
+    least_fen: int = 0
 
 
 class Spend(msgspec.Struct, frozen=True):

@@ -133,6 +133,7 @@ async def claim(
         db,
         voucher_ids=[claim.voucher_id for claim in claims],
         fingerprints=[claim.fingerprint for claim in claims],
+        least_fens=[claim.least_fen for claim in claims],
         order_id=order_id,
         claimant_id=claimant_id,
         from_custody=from_custody,
