@@ -4,6 +4,7 @@ SELECT code, measure, threshold, outcome, shadow, reason_zh, reason_en FROM risk
 
 -- name: observe
 -- Count this submission for each of its keys and tell what the last hour and day add up to, itself included.
+-- Of the clock hour before this one, as large a share counts as of it lies within the last sixty minutes.
 WITH given AS (
     SELECT * FROM unnest(:keys::text[]) AS g(key)
 ), counted AS (
@@ -21,7 +22,8 @@ WITH given AS (
     WHERE a.hour > :now::timestamptz - interval '24 hours' AND a.hour < date_trunc('hour', :now::timestamptz)
 )
 SELECT key,
-       (sum(refusals) FILTER (WHERE hour > :now::timestamptz - interval '1 hour'))::bigint AS refusals_1h,
+       floor(sum(refusals * greatest(0, least(1,
+           extract(epoch FROM hour + interval '2 hours' - :now::timestamptz) / 3600))))::bigint AS refusals_1h,
        sum(offers)::bigint AS offers_24h, sum(amount_fen)::bigint AS amount_fen_24h,
        sum(near_limit)::bigint AS near_limit_24h
 FROM (SELECT * FROM counted UNION ALL SELECT * FROM earlier) AS both_parts

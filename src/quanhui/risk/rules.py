@@ -61,10 +61,14 @@ class Tree(msgspec.Struct, frozen=True):
     checks: tuple[Check, ...]
 
     def deciding(self) -> tuple[Check, ...]:
-        """The checks that brought the outcome about; none when everything is allowed."""
+        """The rules that brought the outcome about; none when everything is allowed."""
         if self.outcome is Outcome.ALLOW:
             return ()
-        return tuple(check for check in self.checks if check.outcome is self.outcome and not check.shadow)
+        return tuple(
+            check
+            for check in self.checks
+            if check.outcome is self.outcome and not check.shadow and check.line is None
+        )
 
 
 def judge(book: RuleBook, measures: Mapping[str, int], line_checks: Sequence[Check]) -> Tree:
