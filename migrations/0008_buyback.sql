@@ -33,7 +33,9 @@ CREATE TABLE buyback.line (
     voucher_id  text COLLATE "C",
     product_id  text COLLATE "C",
     tail        text NOT NULL,
-    refusal     text COLLATE "C",
+    refusal     text COLLATE "C" CHECK (refusal IN (
+        'malformed', 'product_mismatch', 'product_unclear', 'duplicate', 'unknown', 'dead_code', 'not_holder',
+        'claimed', 'not_clear', 'locked_at_issuer', 'expired', 'empty', 'not_bought', 'too_near_expiry')),
     face_fen    bigint NOT NULL DEFAULT 0,
     balance_fen bigint NOT NULL DEFAULT 0,
     gross_fen   bigint NOT NULL DEFAULT 0,

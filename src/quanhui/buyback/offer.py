@@ -104,9 +104,9 @@ def price(terms: Terms, lines: Sequence[Line], *, now: datetime) -> Offer:
         elif not allowed[line.number] & open_to_all:
             priced.append(line.refused(Refusal.NOT_BOUGHT))
         else:
-            fresh, inputs_hash = _price_one(terms, line, now=now)
+            fresh, seen = _price_one(terms, line, now=now)
             priced.append(fresh)
-            inputs.append(inputs_hash)
+            inputs.append(seen)
     return Offer(tuple(priced), tuple(sorted(open_to_all)), tuple(inputs))
 
 
@@ -121,11 +121,13 @@ def _price_one(terms: Terms, line: Line, *, now: datetime) -> tuple[Line, str]:
         days_left=whole_days_until(line.expires_at, now),
     )
     (appraisal,) = valuation.appraise(terms.rates, [subject])
+    inputs = f"{appraisal.inputs_hash}:{product.fee_bps}"
     if appraisal.value_fen == 0:
-        return line.refused(Refusal.TOO_NEAR_EXPIRY), appraisal.inputs_hash
+        near = appraisal.reasons[0].code == valuation.TOO_NEAR_EXPIRY
+        return line.refused(Refusal.TOO_NEAR_EXPIRY if near else Refusal.NOT_BOUGHT), inputs
     reasons = [msgspec.to_builtins(reason) for reason in appraisal.reasons]
     line = price_line(line, value_fen=appraisal.value_fen, fee_bps=product.fee_bps, reasons=reasons)
-    return line, appraisal.inputs_hash
+    return line, inputs
 
 
 def _for_risk(order_id: str, submission: Submission, offer: Offer) -> risk.Submission:
@@ -178,7 +180,8 @@ def _quote(terms: Terms, order: Order, offer: Offer, *, now: datetime) -> Quote:
     basis = Basis(
         model_version=terms.rates.version, policy_version=terms.policies.version, inputs=offer.inputs
     )
-    return make_quote(new_id("quo"), order, methods=offer.methods, basis=basis, now=now)
+    ttl = terms.long_quote_ttl if order.long_quote else terms.quote_ttl
+    return make_quote(new_id("quo"), order, methods=offer.methods, basis=basis, now=now, ttl=ttl)
 
 
 async def resolve_review(

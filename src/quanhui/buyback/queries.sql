@@ -84,16 +84,18 @@ WHERE id IN (SELECT id FROM buyback.buyback_order
              WHERE id = ANY(:order_ids::text[]) AND state = ANY(:before::text[]) ORDER BY id FOR UPDATE);
 
 -- name: expire_quotes
--- Quotes whose time is over expire, with their orders.
+-- Quotes whose time is over expire, with their orders. Only the order is locked, as everywhere: whoever is
+-- accepting holds that lock and goes first.
 WITH due AS (
-    SELECT q.id, q.order_id FROM buyback.quote q
-    WHERE q.state = 'issued' AND q.expires_at <= :now
-    ORDER BY q.expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    SELECT q.id AS quote_id, o.id AS order_id
+    FROM buyback.quote q JOIN buyback.buyback_order o ON o.id = q.order_id
+    WHERE q.state = 'issued' AND q.expires_at <= :now AND o.state = 'quoted'
+    ORDER BY q.expires_at LIMIT :limit FOR UPDATE OF o SKIP LOCKED
 ), expired AS (
-    UPDATE buyback.quote q SET state = 'expired', decided_at = :now FROM due d WHERE q.id = d.id
+    UPDATE buyback.quote q SET state = 'expired', decided_at = :now FROM due d WHERE q.id = d.quote_id
 )
 UPDATE buyback.buyback_order o SET state = 'quote_expired', updated_at = :now
-FROM due d WHERE o.id = d.order_id AND o.state = 'quoted'
+FROM due d WHERE o.id = d.order_id
 RETURNING o.id;
 
 -- name: close_settled$

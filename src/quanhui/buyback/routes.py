@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody, Parameter, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui import evidence
@@ -22,6 +22,7 @@ from quanhui.buyback.acceptance import PayoutChoice, accept_quote
 from quanhui.buyback.intake import ask_issuers, read_codes
 from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
 from quanhui.buyback.rules import (
+    ALIKE,
     LINES_MAX,
     ORDER,
     Item,
@@ -29,16 +30,16 @@ from quanhui.buyback.rules import (
     Order,
     OrderState,
     QuoteState,
-    public_problem,
+    told_problem,
 )
 from quanhui.buyback.terms import TermsSource
 from quanhui.catalogue import Catalogue, Connectors
 from quanhui.compliance import Method
 
-OrderId = Annotated[str, Parameter(max_length=64)]
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+OrderId = Annotated[str, PathParameter(max_length=64, description="Order id.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
 InState = Annotated[OrderState | None, QueryParameter(name="state", description="Only orders in this state.")]
-Cursor = Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=64, description="`next_cursor` of the page before.")]
 
 LINE_PROBLEMS = {
     kind.code: kind
@@ -64,7 +65,7 @@ class SellBody(Struct, frozen=True, forbid_unknown_fields=True):
         list[ItemBody],
         Meta(min_length=1, max_length=LINES_MAX, examples=[[{"code": "RJ50 7K2M 9QX4 T3WB"}]]),
     ]
-    long_quote: Annotated[bool, Meta(description="Elder mode: the quote holds for thirty minutes.")] = False
+    long_quote: Annotated[bool, Meta(description="Elder mode: the quote is open longer.")] = False
 
 
 class AcceptBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,9 +73,17 @@ class AcceptBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     quote_id: Annotated[str, Meta(max_length=64, examples=["quo_01kaqtj3v8f6rr3y1n5w9e2mzc"])]
     method: Annotated[Method, Meta(examples=["cash"])]
-    payee_id: Annotated[str, Meta(max_length=64, description="For cash: an account of your own.")] | None = (
-        None
-    )
+    payee_id: (
+        Annotated[
+            str,
+            Meta(
+                max_length=64,
+                description="For cash: an account of your own.",
+                examples=["pya_01jd8x9k2mf3wvq5t7y1h4n6pz"],
+            ),
+        ]
+        | None
+    ) = None
     store_id: Annotated[str, Meta(max_length=64, description="For goods: where you fetch them.")] | None = (
         None
     )
@@ -89,8 +98,8 @@ class AppealBody(Struct, frozen=True, forbid_unknown_fields=True):
 class ReviewBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What a person decided on a review or an appeal."""
 
-    approve: bool
-    reason: Annotated[str, Meta(min_length=1, max_length=200)]
+    approve: Annotated[bool, Meta(examples=[True])]
+    reason: Annotated[str, Meta(min_length=1, max_length=200, examples=["已与发行方核对，券有效。"])]
 
 
 class ReasonView(Struct, frozen=True):
@@ -156,7 +165,8 @@ class OrderView(Struct, frozen=True, kw_only=True):
     "/buyback/orders",
     opt=needs("buyback.sell", Scope.OWN),
     status_code=201,
-    operation_id="sellVouchers",
+    operation_id="sell_vouchers",
+    tags=["buyback"],
 )
 async def sell(
     call: NamedDependency[Call],
@@ -164,11 +174,11 @@ async def sell(
     connectors: NamedDependency[Connectors],
     data: JSONBody[SellBody],
 ) -> Response[OrderView | ProblemView]:
-    """Sell vouchers 提交券码: a quote at once.
+    """Sell vouchers 提交券码
 
-    Send one code or up to a hundred, each with its product or without. Lines that cannot be bought carry a
-    problem; the quote is for the rest. When every line is refused the answer is a problem with the
-    `order_id`, which may be appealed.
+    A quote at once. Send one code or up to a hundred, each with its product or without. Lines that cannot
+    be bought carry a problem; the quote is for the rest. When every line is refused the answer is a problem
+    with the `order_id`, which may be appealed.
     """
     if (answered := await call.replay()) is not None:
         return answered
@@ -191,7 +201,8 @@ async def sell(
     "/buyback/orders/{order_id:str}/accept",
     opt=needs("buyback.sell", Scope.OWN),
     status_code=200,
-    operation_id="acceptQuote",
+    operation_id="accept_quote",
+    tags=["buyback"],
 )
 async def accept(
     call: NamedDependency[Call],
@@ -199,10 +210,10 @@ async def accept(
     order_id: OrderId,
     data: JSONBody[AcceptBody],
 ) -> Response[OrderView]:
-    """Accept the quote 接受报价: title passes and the payout starts.
+    """Accept the quote 接受报价
 
-    Vouchers of our own issue are ours in this call. Those of outside issuers are claimed now and locked at
-    their issuer within seconds; follow the order's state.
+    Title passes and the payout starts. Vouchers of our own issue are ours in this call. Those of outside
+    issuers are claimed now and locked at their issuer within seconds; follow the order's state.
     """
     present = await terms.get(call.pool, call.now)
     choice = PayoutChoice(method=data.method, payee_id=data.payee_id, store_id=data.store_id)
@@ -219,12 +230,16 @@ async def accept(
     "/buyback/orders/{order_id:str}/decline",
     opt=needs("buyback.sell", Scope.OWN),
     status_code=200,
-    operation_id="declineQuote",
+    operation_id="decline_quote",
+    tags=["buyback"],
 )
 async def decline(
     call: NamedDependency[Call], terms: NamedDependency[TermsSource], order_id: OrderId
 ) -> Response[OrderView]:
-    """Decline the quote 放弃报价: the vouchers stay yours."""
+    """Decline the quote 放弃报价
+
+    The vouchers stay yours.
+    """
     present = await terms.get(call.pool, call.now)
 
     async def verb(db: Db) -> OrderView:
@@ -242,7 +257,8 @@ async def decline(
     "/buyback/orders/{order_id:str}/appeal",
     opt=needs("buyback.appeal", Scope.OWN),
     status_code=200,
-    operation_id="appealRejection",
+    operation_id="appeal_rejection",
+    tags=["buyback"],
 )
 async def appeal(
     call: NamedDependency[Call],
@@ -250,7 +266,10 @@ async def appeal(
     order_id: OrderId,
     data: JSONBody[AppealBody],
 ) -> Response[OrderView]:
-    """Appeal a rejection 申诉: a person will look at it."""
+    """Appeal a rejection 申诉
+
+    A person will look at it.
+    """
     present = await terms.get(call.pool, call.now)
 
     async def verb(db: Db) -> OrderView:
@@ -270,7 +289,8 @@ async def appeal(
     "/buyback/orders/{order_id:str}/review",
     opt=needs("buyback.review", Scope.ALL),
     status_code=200,
-    operation_id="reviewOrder",
+    operation_id="review_order",
+    tags=["buyback"],
 )
 async def review(
     call: NamedDependency[Call],
@@ -278,7 +298,10 @@ async def review(
     order_id: OrderId,
     data: JSONBody[ReviewBody],
 ) -> Response[OrderView]:
-    """Decide on a review or an appeal 人工审核: a fresh quote, or a rejection with its reason."""
+    """Decide on a review or an appeal 人工审核
+
+    A fresh quote, or a rejection with its reason.
+    """
     present = await terms.get(call.pool, call.now)
 
     async def verb(db: Db) -> OrderView:
@@ -297,7 +320,8 @@ async def review(
 @get(
     "/buyback/orders",
     opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
-    operation_id="listOrders",
+    operation_id="list_orders",
+    tags=["buyback"],
 )
 async def list_all(
     call: NamedDependency[Call],
@@ -306,7 +330,10 @@ async def list_all(
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Page[OrderView]:
-    """Orders, newest first 回收单列表: your own, your store's, or all, as your role reaches."""
+    """List orders 回收单
+
+    Newest first: your own, your store's, or all, as your role reaches.
+    """
     present = await terms.get(call.pool, call.now)
     reach = call.actor.reach("buyback.read")
     orders = await call.query(
@@ -325,12 +352,16 @@ async def list_all(
 @get(
     "/buyback/orders/{order_id:str}",
     opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
-    operation_id="getOrder",
+    operation_id="get_order",
+    tags=["buyback"],
 )
 async def get_one(
     call: NamedDependency[Call], terms: NamedDependency[TermsSource], order_id: OrderId
 ) -> OrderView:
-    """One order 回收单."""
+    """Show an order 回收单
+
+    With each voucher, its price and the reasons for it.
+    """
     present = await terms.get(call.pool, call.now)
     order = await call.query(lambda db: _readable(db, call, order_id))
     return order_view(order, present.catalogue)
@@ -339,10 +370,14 @@ async def get_one(
 @get(
     "/buyback/orders/{order_id:str}/receipt",
     opt=needs("buyback.read", Scope.OWN, Scope.STORE, Scope.ALL),
-    operation_id="getOrderReceipt",
+    operation_id="get_order_receipt",
+    tags=["buyback"],
 )
 async def get_receipt(call: NamedDependency[Call], order_id: OrderId) -> evidence.Receipt:
-    """The receipt 存证回执: what happened to each voucher, with proofs that anyone can check."""
+    """Get the receipt 存证凭证
+
+    What happened to each voucher, with proofs that anyone can check.
+    """
 
     async def read(db: Db) -> evidence.Receipt:
         order = await _readable(db, call, order_id)
@@ -387,26 +422,25 @@ def order_view(order: Order, catalogue: Catalogue) -> OrderView:
         payee_id=order.payee_id,
         may_appeal=ORDER.may(order.state, OrderState.APPEALED),
         reference=order.decision_id,
-        lines=[_line_view(line, catalogue) for line in order.lines],
+        lines=[_line_view(order, line, catalogue) for line in order.lines],
         quote=msgspec.convert(quote, QuoteView, from_attributes=True) if quote else None,
     )
 
 
 def rejection_view(order: Order) -> ProblemView:
     """The problem that a rejected submission is answered with; one line's own where there is but one."""
-    codes = {public_problem(line.refusal) for line in order.lines if line.refusal}
-    kind = LINE_PROBLEMS[codes.pop()] if len(codes) == 1 else errors.VoucherNotAccepted
-    lines = [
-        {"number": line.number, "problem": public_problem(line.refusal)}
-        for line in order.lines
-        if line.refusal
-    ]
+    lines = [{"number": line.number, "problem": told_problem(order, line)} for line in order.lines]
+    codes = {told_problem(order, line) for line in order.lines}
+    kind = LINE_PROBLEMS[codes.pop() or ALIKE] if len(codes) == 1 else errors.VoucherNotAccepted
     return problem_view(kind(order_id=order.id, reference=order.decision_id, lines=lines))
 
 
-def _line_view(line: Line, catalogue: Catalogue) -> LineView:
+def _line_view(order: Order, line: Line, catalogue: Catalogue) -> LineView:
+    problem = told_problem(order, line)
+    if problem == ALIKE:
+        line = Line(number=line.number, tail=line.tail)
     product = catalogue.products.get(line.product_id or "")
-    refused = line.refusal is not None
+    refused = problem is not None
     return LineView(
         number=line.number,
         masked_code=f"••••{line.tail}" if line.tail else "••••",
@@ -421,5 +455,5 @@ def _line_view(line: Line, catalogue: Catalogue) -> LineView:
         net_fen=line.net_fen,
         expires_at=None if refused else line.expires_at,
         reasons=[msgspec.convert(reason, ReasonView) for reason in line.reasons],
-        problem=problem_view(LINE_PROBLEMS[public_problem(line.refusal)]()) if line.refusal else None,
+        problem=problem_view(LINE_PROBLEMS[problem]()) if problem else None,
     )

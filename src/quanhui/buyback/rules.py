@@ -12,10 +12,6 @@ from quanhui.base.money import share_half_up
 from quanhui.base.states import machine
 
 LINES_MAX: Final = 100
-QUOTE_TTL: Final = timedelta(minutes=10)
-LONG_QUOTE_TTL: Final = timedelta(minutes=30)
-"""For older people, who are given more time."""
-
 CLOSED_AFTER: Final = timedelta(days=30)
 
 
@@ -204,9 +200,24 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     quote: Quote | None = None
 
     @property
+    def is_rejected(self) -> bool:
+        """Whether the whole order was turned down, for now or for good."""
+        return self.state in (OrderState.REJECTED, OrderState.APPEALED)
+
+    @property
     def bought_lines(self) -> tuple[Line, ...]:
         """The lines that the quote is for."""
         return tuple(line for line in self.lines if line.refusal is None)
+
+
+def told_problem(order: Order, line: Line) -> str | None:
+    """The problem code that the seller is given for a line; None for a good one.
+
+    Of an order that was rejected as a whole no line is called good, or guessing could go on after it.
+    """
+    if line.refusal is not None:
+        return public_problem(line.refusal)
+    return ALIKE if order.is_rejected else None
 
 
 def price_line(line: Line, *, value_fen: int, fee_bps: int, reasons: Sequence[dict[str, str | int]]) -> Line:
@@ -229,7 +240,7 @@ def price_line(line: Line, *, value_fen: int, fee_bps: int, reasons: Sequence[di
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):
-    """What a quote was made from: versions, and the hashes of what each appraisal saw."""
+    """What a quote was made from: versions, and for each line what its appraisal saw and its fee."""
 
     model_version: str
     policy_version: str
@@ -248,8 +259,9 @@ def make_quote(
     methods: Sequence[str],
     basis: Basis,
     now: datetime,
+    ttl: timedelta,
 ) -> Quote:
-    """Sum the priced lines of an order up into a quote, good for ten minutes, or thirty for older people."""
+    """Sum the priced lines of an order up into a quote that is good for `ttl`."""
     gross_fen = sum(line.gross_fen for line in order.lines)
     fee_fen = sum(line.fee_fen for line in order.lines)
     return Quote(
@@ -264,5 +276,5 @@ def make_quote(
         policy_version=basis.policy_version,
         inputs_hash=basis.digest(),
         issued_at=now,
-        expires_at=now + (LONG_QUOTE_TTL if order.long_quote else QUOTE_TTL),
+        expires_at=now + ttl,
     )

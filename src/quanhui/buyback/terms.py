@@ -1,7 +1,7 @@
 """What a deal is made by at one moment: catalogue, rates, policies, rules, and the keys to the vault."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from quanhui.base.cached import Cached
 from quanhui.base.db import Reader
@@ -21,13 +21,27 @@ class Terms:
     rates: RateTable
     policies: PolicyBook
     rules: RuleBook
+    quote_ttl: timedelta
+    long_quote_ttl: timedelta
 
 
 class TermsSource:
-    """Hands out the terms of the moment; each table is at most a second behind the database."""
+    """Hands out the terms of the moment; each table is at most a second behind the database.
 
-    def __init__(self, keyring: Keyring, catalogues: CatalogueCache) -> None:
+    A quote is good for `quote_ttl`, and for `long_quote_ttl` where older people are given more time.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        catalogues: CatalogueCache,
+        *,
+        quote_ttl: timedelta,
+        long_quote_ttl: timedelta,
+    ) -> None:
         self.keyring = keyring
+        self._quote_ttl = quote_ttl
+        self._long_quote_ttl = long_quote_ttl
         self._catalogues = catalogues
         self._rates: Cached[RateTable] = cached_rates()
         self._policies: Cached[PolicyBook] = cached_policies()
@@ -41,4 +55,6 @@ class TermsSource:
             rates=await self._rates.get(db, now),
             policies=await self._policies.get(db, now),
             rules=await self._rules.get(db, now),
+            quote_ttl=self._quote_ttl,
+            long_quote_ttl=self._long_quote_ttl,
         )

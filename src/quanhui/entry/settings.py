@@ -102,6 +102,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_limit_bytes: Annotated[
         int, _about("Largest request body accepted.", "请求体大小上限（字节）。", ge=1024, le=100_000_000)
     ] = 2_000_000
+    quote_ttl_s: Annotated[
+        int, _about("How long a quote is open, in seconds.", "报价有效时间（秒）。", ge=60, le=86_400)
+    ] = 600
+    quote_ttl_elder_s: Annotated[
+        int,
+        _about(
+            "How long a quote is open for older people, in seconds.",
+            "长辈模式的报价有效时间（秒）。",
+            ge=60,
+            le=86_400,
+        ),
+    ] = 1_800
     public_base_url: Annotated[
         str,
         _about(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import aiohttp
 
@@ -35,7 +36,12 @@ async def open_desk(
         yield Desk(
             pool=pool,
             keyring=keyring,
-            terms=TermsSource(keyring, catalogues),
+            terms=TermsSource(
+                keyring,
+                catalogues,
+                quote_ttl=timedelta(seconds=settings.quote_ttl_s),
+                long_quote_ttl=timedelta(seconds=settings.quote_ttl_elder_s),
+            ),
             connectors=_connectors(settings, http),
             institution=_institution(settings, http),
             sms=_sms(settings, http),

@@ -8,7 +8,10 @@ inputs.
 The value depends on the voucher and the market only, never on who asks.
 """
 
-from quanhui.valuation.rules import Appraisal, Rate, RateTable, Reason, Subject, appraise
+from quanhui.valuation.rules import TOO_NEAR_EXPIRY, Appraisal, Rate, RateTable, Reason, Subject, appraise
 from quanhui.valuation.store import cached_rates, load_rates
 
-__all__ = ["Appraisal", "Rate", "RateTable", "Reason", "Subject", "appraise", "cached_rates", "load_rates"]
+__all__ = [
+    "TOO_NEAR_EXPIRY", "Appraisal", "Rate", "RateTable", "Reason", "Subject", "appraise", "cached_rates",
+    "load_rates",
+]  # fmt: skip

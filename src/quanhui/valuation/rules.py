@@ -6,10 +6,14 @@ market only: nothing about the person who asks can reach these functions (invari
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from quanhui.base.money import share_floor
+
+TOO_NEAR_EXPIRY: Final = "too_near_expiry"
+"""The reason of an appraisal of 0 for a kind that is bought when it has more days left."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +60,14 @@ class RateTable(msgspec.Struct, frozen=True, kw_only=True):
     rates: Mapping[tuple[str, str], Sequence[Rate]]
 
     def find(self, subject: Subject) -> Rate | None:
-        """The rate of the product, else of the category; None when too near expiry."""
-        rates = self.rates.get((subject.category, subject.product_id)) or self.rates.get(
-            (subject.category, ""), ()
-        )
+        """The rate of the product, else of the category; None if too near expiry or of an unknown kind."""
+        rates = self.rates_of(subject)
         return next((rate for rate in rates if subject.days_left >= rate.min_days_left), None)
+
+    def rates_of(self, subject: Subject) -> Sequence[Rate]:
+        """The rates that apply to a subject, most days first; none for a kind the table does not know."""
+        product = self.rates.get((subject.category, subject.product_id))
+        return product or self.rates.get((subject.category, ""), ())
 
 
 def appraise(table: RateTable, subjects: Sequence[Subject]) -> list[Appraisal]:
@@ -75,17 +82,11 @@ def _appraise_one(table: RateTable, subject: Subject) -> Appraisal:
     inputs_hash = hashlib.sha256(inputs.encode()).hexdigest()
     rate = table.find(subject)
     if rate is None:
-        reason = Reason(
-            code="too_near_expiry",
-            effect_fen=-subject.balance_fen,
-            zh=f"剩余 {max(subject.days_left, 0)} 天，临近到期，暂不回收",
-            en=f"{max(subject.days_left, 0)} days left: too near expiry to buy",
-        )
         return Appraisal(
             value_fen=0,
             low_fen=0,
             high_fen=0,
-            reasons=(reason,),
+            reasons=(_why_nothing(table, subject),),
             model_version=table.version,
             inputs_hash=inputs_hash,
         )
@@ -107,4 +108,20 @@ def _appraise_one(table: RateTable, subject: Subject) -> Appraisal:
         reasons=(reason,),
         model_version=table.version,
         inputs_hash=inputs_hash,
+    )
+
+
+def _why_nothing(table: RateTable, subject: Subject) -> Reason:
+    if not table.rates_of(subject):
+        return Reason(
+            code="no_rate",
+            effect_fen=-subject.balance_fen,
+            zh="该券种暂无行情",
+            en="No market rate for this kind",
+        )
+    return Reason(
+        code=TOO_NEAR_EXPIRY,
+        effect_fen=-subject.balance_fen,
+        zh=f"剩余 {max(subject.days_left, 0)} 天，临近到期，暂不回收",
+        en=f"{max(subject.days_left, 0)} days left: too near expiry to buy",
     )
