@@ -19,7 +19,15 @@ MANAGE = needs("customers.manage", Scope.ALL)
 
 CustomerId = Annotated[str, PathParameter(description="Id of a customer", max_length=40)]
 EnterpriseId = Annotated[str, PathParameter(description="Id of an enterprise", max_length=40)]
-Reason = Annotated[str, Meta(description="Why, for the record 原因", min_length=2, max_length=500)]
+Reason = Annotated[
+    str,
+    Meta(
+        description="Why, for the record 原因",
+        min_length=2,
+        max_length=500,
+        examples=["本人报失手机，申请停用"],
+    ),
+]
 
 
 class EnterpriseBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,7 +41,15 @@ class EnterpriseBody(msgspec.Struct, forbid_unknown_fields=True):
             examples=["91350100M000100Y43"],
         ),
     ]
-    name: Annotated[str, Meta(description="Registered name 企业名称", min_length=2, max_length=100)]
+    name: Annotated[
+        str,
+        Meta(
+            description="Registered name 企业名称",
+            min_length=2,
+            max_length=100,
+            examples=["锦里商贸有限公司"],
+        ),
+    ]
 
 
 class MemberBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,11 +93,15 @@ class StatusView(msgspec.Struct, frozen=True):
     operation_id="set_customer_status",
     opt=MANAGE,
     tags=["customers"],
+    status_code=200,
 )
 async def set_customer_status(
     call: NamedDependency[Call], customer_id: CustomerId, data: JSONBody[StatusBody]
 ) -> Response[StatusView]:
-    """Suspend or reinstate a customer 停用或恢复账户. Suspension ends their sessions at once."""
+    """Suspend or reinstate a customer 停用或恢复账户
+
+    Suspension ends their sessions at once.
+    """
 
     async def work(db: Db) -> StatusView:
         if customer_id not in await actions.customers(db, [customer_id]):
@@ -103,7 +123,10 @@ async def set_customer_status(
 async def register_enterprise(
     call: NamedDependency[Call], data: JSONBody[EnterpriseBody]
 ) -> Response[EnterpriseView]:
-    """Register an enterprise 登记企业 by its unified social credit code."""
+    """Register an enterprise 登记企业
+
+    By its unified social credit code.
+    """
 
     async def work(db: Db) -> EnterpriseView:
         enterprise = await actions.register_enterprise(
@@ -126,7 +149,10 @@ async def put_enterprise_member(
     customer_id: CustomerId,
     data: JSONBody[MemberBody],
 ) -> Response[MemberView]:
-    """Let a customer act for an enterprise 添加企业经办人."""
+    """Let a customer act for an enterprise 添加企业经办人
+
+    They then open a session of their own for it.
+    """
 
     async def work(db: Db) -> MemberView:
         await actions.put_member(db, enterprise_id=enterprise_id, customer_id=customer_id, role=data.role)
@@ -147,7 +173,10 @@ async def remove_enterprise_member(
     enterprise_id: EnterpriseId,
     customer_id: CustomerId,
 ) -> Response[MemberView]:
-    """Stop a customer acting for an enterprise 移除企业经办人; their sessions for it end at once."""
+    """Stop a customer acting for an enterprise 移除企业经办人
+
+    Their sessions for it end at once.
+    """
 
     async def work(db: Db) -> MemberView:
         await actions.remove_member(db, enterprise_id=enterprise_id, customer_id=customer_id)

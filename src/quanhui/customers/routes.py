@@ -79,9 +79,14 @@ class ProfileBody(msgspec.Struct, forbid_unknown_fields=True):
     """What to change; a field left out stays."""
 
     display_name: (
-        Annotated[str, Meta(description="How to address you 称呼", min_length=1, max_length=30)] | None
+        Annotated[
+            str, Meta(description="How to address you 称呼", min_length=1, max_length=30, examples=["王师傅"])
+        ]
+        | None
     ) = None
-    elder_mode: Annotated[bool, Meta(description="Large type, few steps, more time 长辈模式")] | None = None
+    elder_mode: (
+        Annotated[bool, Meta(description="Large type, few steps, more time 长辈模式", examples=[True])] | None
+    ) = None
 
 
 class PayeeBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,7 +109,7 @@ class ConsentBody(msgspec.Struct, forbid_unknown_fields=True):
 
     purpose: ConsentPurpose
     version: Version
-    given: bool = True
+    given: Annotated[bool, Meta(examples=[True])] = True
 
 
 class CodeView(msgspec.Struct, frozen=True):
@@ -157,7 +162,7 @@ async def request_sign_in_code(
     request: Request[Any, Any, Any],
     data: JSONBody[CodeBody],
 ) -> Response[CodeView]:
-    """Send a sign-in code 获取验证码.
+    """Send a sign-in code 获取验证码
 
     Six digits, good for five minutes and five tries. At most one a minute and five an hour for a number;
     more gets 429. The answer does not tell whether the number has an account.
@@ -180,9 +185,10 @@ async def sign_in_customer(
     request: Request[Any, Any, Any],
     data: JSONBody[SignInBody],
 ) -> Response[TokenView]:
-    """Sign in with a code 登录. The first time opens the account.
+    """Sign in with a code 登录
 
-    Send the token as `Authorization: Bearer …`. A wrong, late, used or overtried code gets the same 401.
+    The first time opens the account. Send the token as `Authorization: Bearer …`. A wrong, late, used or
+    overtried code gets the same 401.
     """
     address = address_key(keyring, _host(request))
 
@@ -205,7 +211,10 @@ async def sign_in_customer(
 
 @get("/me", operation_id="read_me", opt=needs("customers.self", Scope.OWN), tags=["customers"])
 async def read_me(call: NamedDependency[Call], keyring: NamedDependency[Keyring]) -> Response[MeView]:
-    """The signed-in customer 我的资料."""
+    """Show who is signed in 我的资料
+
+    Phone and name are masked.
+    """
 
     async def read(db: Db) -> MeView:
         customer = (await actions.customers(db, [call.actor.id]))[call.actor.id]
@@ -218,7 +227,10 @@ async def read_me(call: NamedDependency[Call], keyring: NamedDependency[Keyring]
 async def change_me(
     call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[ProfileBody]
 ) -> Response[MeView]:
-    """Change how you are addressed, or elder mode 修改资料."""
+    """Change your profile 修改资料
+
+    How you are addressed, or elder mode.
+    """
 
     async def work(db: Db) -> MeView:
         customer = await actions.change_profile(
@@ -239,9 +251,10 @@ async def change_me(
 async def record_identity(
     call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[IdentityBody]
 ) -> Response[MeView]:
-    """Say who you are 实名认证. With an identity number the level becomes `verified`.
+    """Say who you are 实名认证
 
-    The number must pass its check digit and belong to no other account. Ten attempts a day.
+    With an identity number the level becomes `verified`. The number must pass its check digit and belong to
+    no other account. Ten attempts a day.
     """
 
     async def count(db: Db) -> None:
@@ -264,7 +277,10 @@ async def record_identity(
 
 @get("/me/payees", operation_id="list_payees", opt=needs("customers.self", Scope.OWN), tags=["customers"])
 async def list_payees(call: NamedDependency[Call]) -> Response[list[PayeeView]]:
-    """Your payee accounts 收款账户, newest first; there are at most ten."""
+    """List your payee accounts 收款账户
+
+    Newest first; there are at most ten.
+    """
 
     async def read(db: Db) -> list[PayeeView]:
         return [_payee_view(payee) for payee in await actions.list_payees(db, call.actor.id)]
@@ -276,7 +292,10 @@ async def list_payees(call: NamedDependency[Call]) -> Response[list[PayeeView]]:
 async def add_payee(
     call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[PayeeBody]
 ) -> Response[PayeeView]:
-    """Add a payee account 添加收款账户. It must be held under your verified name (同名校验)."""
+    """Add a payee account 添加收款账户
+
+    It must be held under your verified name 同名校验.
+    """
 
     async def work(db: Db) -> PayeeView:
         payee = await actions.add_payee(
@@ -304,7 +323,10 @@ async def close_payee(
     call: NamedDependency[Call],
     payee_id: Annotated[str, PathParameter(description="Id of a payee account", max_length=40)],
 ) -> Response[None]:
-    """Remove a payee account 删除收款账户. Payouts already under way still go there."""
+    """Remove a payee account 删除收款账户
+
+    Payouts already under way still go there.
+    """
 
     async def work(db: Db) -> None:
         await actions.close_payee(db, customer_id=call.actor.id, payee_id=payee_id, now=call.now)
@@ -320,7 +342,10 @@ async def list_consents(
     ] = None,
     limit: Annotated[int, QueryParameter(description="Items on a page", ge=1, le=PAGE_LIMIT)] = PAGE_DEFAULT,
 ) -> Response[Page[Consent]]:
-    """What you agreed to and withdrew 同意记录, newest first."""
+    """List what you agreed to 同意记录
+
+    And what you withdrew, newest first.
+    """
 
     async def read(db: Db) -> Page[Consent]:
         rows = await actions.list_consents(db, call.actor.id, before=cursor, limit=limit + 1)
@@ -333,7 +358,10 @@ async def list_consents(
     "/me/consents", operation_id="record_consent", opt=needs("customers.self", Scope.OWN), tags=["customers"]
 )
 async def record_consent(call: NamedDependency[Call], data: JSONBody[ConsentBody]) -> Response[Page[Consent]]:
-    """Give or withdraw a consent 同意或撤回; answers with the latest records."""
+    """Give or withdraw a consent 同意或撤回
+
+    Answers with the latest records.
+    """
 
     async def work(db: Db) -> Page[Consent]:
         who = call.actor.id
@@ -356,7 +384,10 @@ async def record_consent(call: NamedDependency[Call], data: JSONBody[ConsentBody
     tags=["customers"],
 )
 async def list_my_enterprises(call: NamedDependency[Call]) -> Response[list[EnterpriseView]]:
-    """Enterprises you may act for 我的企业."""
+    """List enterprises you may act for 我的企业
+
+    Open a session for one of them to do so.
+    """
 
     async def read(db: Db) -> list[EnterpriseView]:
         return [enterprise_view(one) for one in await actions.enterprises_of(db, call.actor.id)]
@@ -374,7 +405,10 @@ async def act_for_enterprise(
     call: NamedDependency[Call],
     enterprise_id: Annotated[str, PathParameter(description="Id of an enterprise", max_length=40)],
 ) -> Response[TokenView]:
-    """Open a session in which you act for an enterprise 企业经办登录; your own session stays."""
+    """Act for an enterprise 企业经办登录
+
+    Opens a session for it; your own session stays.
+    """
 
     async def work(db: Db) -> TokenView:
         session = await sessions.act_for(

@@ -16,11 +16,12 @@ from granian.constants import Interfaces, Loops
 from granian.server import Server
 from litestar import Litestar, Request, Response, Router
 from litestar.connection import ASGIConnection
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.enums import HttpMethod
 from litestar.exceptions import HTTPException, LitestarDeprecationWarning, ValidationException
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Message, Scope
 
 from quanhui.base import clock
 from quanhui.base.access import NOBODY, PUBLIC, Access, Actor
@@ -50,6 +51,7 @@ from quanhui.entry.wiring import open_desk
 from quanhui.evidence import routes as evidence
 from quanhui.ledger import routes as ledger
 from quanhui.places import routes as places
+from quanhui.redemption import routes as redemption
 from quanhui.redistribution import routes as redistribution
 from quanhui.settlement import routes as settlement
 from quanhui.staff import KEY_HEADER, Passwords, authenticate_partner, authenticate_session, routes as staff
@@ -69,14 +71,20 @@ BY_STATUS: dict[int, type[Problem]] = {
 }
 
 DOMAINS = (
-    customers, staff, catalogue, places, buyback, settlement, redistribution, ledger, evidence, operations,
+    customers, staff, catalogue, places, buyback, settlement, redistribution, redemption, ledger, evidence,
+    operations,
 )  # fmt: skip
 FROM_DESK = ("keyring", "terms", "connectors", "institution")
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 DATABASE_AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
     asyncpg.DeadlockDetectedError,
 )
 
@@ -137,6 +145,7 @@ def create_app(settings: Settings) -> Litestar:
                 Exception: _tell_failure,
             },
             request_max_body_size=settings.body_limit_bytes,
+            before_send=[partial(_add_headers, headers=_headers(settings))],
             openapi_config=openapi.config(settings),
             state=State({"settings": settings}),
             logging_config=None,
@@ -161,10 +170,41 @@ async def _lifespan(app: Litestar, *, settings: Settings, catalogues: CatalogueC
         yield
 
 
+def _headers(settings: Settings) -> Mapping[str, str]:
+    """What goes with every answer: nothing of ours is framed, sniffed, or runs script that came in a page."""
+    headers = {
+        "content-security-policy": CONTENT_POLICY,
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+    }
+    if settings.in_production:
+        headers["strict-transport-security"] = "max-age=31536000"
+    return headers
+
+
+async def _add_headers(message: Message, scope: Scope, *, headers: Mapping[str, str]) -> None:
+    """A hook on everything sent, so that refusals before any route have the headers too."""
+    if message["type"] != "http.response.start":
+        return
+    answer = MutableScopeHeaders.from_message(message)
+    for name, value in headers.items():
+        answer[name] = value
+    answer["x-request-id"] = _request_id(scope)
+    if scope["path"].startswith("/v1/"):
+        answer.setdefault("cache-control", "no-store")
+
+
+def _request_id(scope: Scope) -> str:
+    """What a request is called in its answer and in the log. Always ours: a caller's could hold a code."""
+    request_id: str = scope["state"].setdefault("request_id", secrets.token_hex(8))
+    return request_id
+
+
 async def _admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The guard of every route: find out who calls, then check what the route declares."""
     access = handler.opt.get("access", PUBLIC)
     assert isinstance(connection, Request)
+    structlog.contextvars.bind_contextvars(request_id=_request_id(connection.scope))
     if connection.method in WRITES:
         await _require_json(connection)
     actor = await _identify(connection, required=access != PUBLIC)
@@ -278,6 +318,6 @@ def _tell_failure(request: Request[Any, Any, Any], error: Exception) -> Response
     if isinstance(error, DATABASE_AWAY):
         log.warning("database_unreachable", error=type(error).__name__)
         return _answer(PlatformBusy(), headers={"retry-after": "2"})
-    reference = secrets.token_hex(6)
+    reference = _request_id(request.scope)
     log.error("request_failed", path=request.url.path, reference=reference, exc_info=error)
     return _answer(UnexpectedFailure(reference=reference))

@@ -7,17 +7,17 @@ from typing import Annotated, Any
 import swagger_ui
 from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import PathParameter
 from litestar.static_files import create_static_files_router
 from msgspec import Struct
 
 from quanhui import __version__
 from quanhui.base.access import open_to_public
 from quanhui.base.errors import NotFound, all_problems
+from quanhui.entry.openapi import ASSETS, START, START_PATH
 from quanhui.story import Desk
 
 SWAGGER_FILES = Path(swagger_ui.__file__).parent / "static"
-ASSETS = "/docs-assets"
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fbfaf7; --line: #d9d4c7; --accent: #9c2f24 }
@@ -89,19 +89,25 @@ async def front_door() -> Response[str]:
     )
 
 
-@get("/health", opt=open_to_public(), operation_id="health", tags=["platform"])
+@get("/health", opt=open_to_public(), operation_id="check_health", tags=["platform"])
 async def health(request: Request[Any, Any, Any]) -> HealthView:
-    """Health 运行状况: whether this process reaches its database."""
+    """Check health 运行状况
+
+    Whether this process reaches its database.
+    """
     desk: Desk = request.app.state.desk
     await desk.pool.fetchval("SELECT 1")
     return HealthView("ok", __version__)
 
 
-@get("/problems/{code:str}", opt=open_to_public(), operation_id="explainProblem", tags=["platform"])
+@get("/problems/{code:str}", opt=open_to_public(), operation_id="explain_problem", tags=["platform"])
 async def explain_problem(
-    code: Annotated[str, Parameter(max_length=64, description="The last part of a problem's `type`.")],
+    code: Annotated[str, PathParameter(max_length=64, description="The last part of a problem's `type`.")],
 ) -> ProblemPage:
-    """What a problem means 错误说明, and what to do about it."""
+    """Explain a problem 错误说明
+
+    What a problem type means, and what to do about it.
+    """
     for problem in all_problems():
         if problem.code == code:
             return ProblemPage(
@@ -116,8 +122,15 @@ async def explain_problem(
     raise NotFound
 
 
+@get(START_PATH, opt=open_to_public(), include_in_schema=False, media_type="text/javascript; charset=utf-8")
+async def start_reference() -> str:
+    """The script that opens the API reference: a file, because the content policy allows none in a page."""
+    return START
+
+
 handlers: list[HTTPRouteHandler | Any] = [
     front_door,
+    start_reference,
     health,
     explain_problem,
     create_static_files_router(

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from quanhui.base.db import Db
 from quanhui.base.errors import NotFound
@@ -17,6 +18,13 @@ from quanhui.evidence.tree import consistency_ranges, inclusion_ranges
 RECEIPT_FORMAT = "quanhui-receipt/v1"
 RECEIPT_EVENTS = 500
 PATH_EVENTS = 1000
+_EXAMPLE_EVENT = {
+    "leaf_index": 0,
+    "payload": {"kind": "voucher.registered", "at": "2026-11-22T04:00:00.000000Z"},
+    "salt": "5f" * 32,
+    "tag": "c4" * 32,
+    "proof": [],
+}
 
 
 class ReceiptEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,10 +46,12 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     It has no field that the signature does not cover, so a receipt changed anywhere does not verify.
     """
 
-    format: str
-    verifier_key: str
-    checkpoint: str
-    events: list[ReceiptEvent]
+    format: Annotated[str, Meta(examples=[RECEIPT_FORMAT])]
+    verifier_key: Annotated[str, Meta(examples=["example.com/quanhui+7a1d2c90+AVUwhbJQlUBrdVtBZbV5Bn7A…"])]
+    checkpoint: Annotated[
+        str, Meta(examples=["example.com/quanhui\n1\nqJrc2Zl4…=\n\n— example.com/quanhui eh0skL…=\n"])
+    ]
+    events: Annotated[list[ReceiptEvent], Meta(examples=[[_EXAMPLE_EVENT]])]
 
 
 async def record(db: Db, events: Sequence[Event], *, now: datetime) -> None:

@@ -65,12 +65,15 @@ Second = Annotated[int, QueryParameter(ge=1, le=LARGEST_SIZE, description="Large
 @get(
     "/evidence/checkpoint",
     opt=open_to_public(),
-    operation_id="evidence_checkpoint",
-    summary="Latest checkpoint 最新存证检查点",
+    operation_id="get_checkpoint",
+    tags=["evidence"],
     media_type="text/plain",
 )
 async def read_checkpoint(call: NamedDependency[Call]) -> Response[str]:
-    """The newest signed tree head as a C2SP signed note. Keep one: with it you can later prove a rewrite."""
+    """Get the latest checkpoint 最新存证检查点
+
+    The newest signed tree head, as a C2SP signed note. Keep one: with it you can later prove a rewrite.
+    """
     signed = await call.query(actions.latest_checkpoint)
     if signed is None:
         raise NotFound
@@ -80,11 +83,14 @@ async def read_checkpoint(call: NamedDependency[Call]) -> Response[str]:
 @get(
     "/evidence/proofs/inclusion",
     opt=open_to_public(),
-    operation_id="evidence_inclusion",
-    summary="Inclusion proof 包含证明",
+    operation_id="prove_inclusion",
+    tags=["evidence"],
 )
 async def prove_inclusion(call: NamedDependency[Call], leaf: Leaf, size: Size) -> Response[InclusionView]:
-    """Prove that a leaf is in the tree of a given size (RFC 6962, 2.1.1), up to the latest checkpoint."""
+    """Prove inclusion 包含证明
+
+    That a leaf is in the tree of a given size (RFC 6962, 2.1.1), up to the latest checkpoint.
+    """
     proof = await call.query(lambda db: actions.inclusion_proof(db, leaf, size))
     return Response(InclusionView(leaf, size, [each.hex() for each in proof]))
 
@@ -92,13 +98,16 @@ async def prove_inclusion(call: NamedDependency[Call], leaf: Leaf, size: Size) -
 @get(
     "/evidence/proofs/consistency",
     opt=open_to_public(),
-    operation_id="evidence_consistency",
-    summary="Consistency proof 一致性证明",
+    operation_id="prove_consistency",
+    tags=["evidence"],
 )
 async def prove_consistency(
     call: NamedDependency[Call], first: First, second: Second
 ) -> Response[ConsistencyView]:
-    """Prove that the log only grew between two sizes (RFC 6962, 2.1.2), up to the latest checkpoint."""
+    """Prove consistency 一致性证明
+
+    That the log only grew between two sizes (RFC 6962, 2.1.2), up to the latest checkpoint.
+    """
     proof = await call.query(lambda db: actions.consistency_proof(db, first, second))
     return Response(ConsistencyView(first, second, [each.hex() for each in proof]))
 
@@ -106,15 +115,16 @@ async def prove_consistency(
 @post(
     "/evidence/verify",
     opt=open_to_public(),
-    operation_id="evidence_verify",
-    summary="Verify a receipt 验证存证凭证",
+    operation_id="verify_receipt",
+    tags=["evidence"],
     status_code=200,
     request_max_body_size=LARGEST_RECEIPT,
 )
 async def verify(call: NamedDependency[Call], data: JSONBody[Receipt]) -> Response[VerdictView]:
-    """Check a receipt with the independent verifier against this log's own key. Nothing is stored.
+    """Verify a receipt 验证存证凭证
 
-    Whoever does not want to trust this answer runs `quanhui.verifier`, one file, on a machine of theirs.
+    With the independent verifier, against this log's own key; nothing is stored. Whoever does not want to
+    trust this answer runs `quanhui.verifier`, one file, on a machine of theirs.
     """
 
     async def own_key(db: Db) -> str:

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from quanhui.base.access import Scope, needs
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page
@@ -14,12 +15,12 @@ from quanhui.ledger.rules import Balance, Posting, TrialBalance
 
 READ = needs("ledger.read", Scope.ALL)
 
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
 CODE = r"^[a-z_]+(:[A-Za-z0-9_.-]+)?$"
 
 
 @get("/ledger/trial-balance", opt=READ, operation_id="get_trial_balance", tags=["ledger"])
-async def get_trial_balance(call: Call) -> Response[TrialBalance]:
+async def get_trial_balance(call: NamedDependency[Call]) -> Response[TrialBalance]:
     """Show the trial balance 试算平衡
 
     Every line of the chart of accounts with the exact sum of its accounts in fen, credits minus debits. The
@@ -30,12 +31,13 @@ async def get_trial_balance(call: Call) -> Response[TrialBalance]:
 
 @get("/ledger/accounts", opt=READ, operation_id="list_accounts", tags=["ledger"])
 async def list_accounts(
-    call: Call,
+    call: NamedDependency[Call],
     prefix: Annotated[
-        str, Parameter(max_length=100, pattern="^[A-Za-z0-9_.:-]*$", description="How the codes begin.")
+        str, QueryParameter(max_length=100, pattern="^[A-Za-z0-9_.:-]*$", description="How the codes begin.")
     ] = "",
     cursor: Annotated[
-        str | None, Parameter(max_length=100, pattern=CODE, description="`next_cursor` of the page before.")
+        str | None,
+        QueryParameter(max_length=100, pattern=CODE, description="`next_cursor` of the page before."),
     ] = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[Balance]]:
@@ -48,10 +50,10 @@ async def list_accounts(
 
 @get("/ledger/accounts/{code:str}/statement", opt=READ, operation_id="get_account_statement", tags=["ledger"])
 async def get_statement(
-    call: Call,
-    code: Annotated[str, Parameter(max_length=100, pattern=CODE, description="Code of the account.")],
+    call: NamedDependency[Call],
+    code: Annotated[str, PathParameter(max_length=100, pattern=CODE, description="Code of the account.")],
     cursor: Annotated[
-        int | None, Parameter(ge=1, le=NEWEST, description="`next_cursor` of the page before.")
+        int | None, QueryParameter(ge=1, le=NEWEST, description="`next_cursor` of the page before.")
     ] = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[Posting]]:
@@ -64,10 +66,10 @@ async def get_statement(
 
 @get("/ledger/postings", opt=READ, operation_id="list_postings", tags=["ledger"])
 async def list_postings(
-    call: Call,
+    call: NamedDependency[Call],
     subject: Annotated[
         str,
-        Parameter(
+        QueryParameter(
             max_length=100,
             pattern="^[A-Za-z0-9_.-]+$",
             description="Id of an order, payout, purchase or redemption.",

@@ -4,9 +4,9 @@ from enum import StrEnum
 from typing import Annotated
 
 from litestar import Response, get, post
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Dependency, Parameter, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
 from msgspec import Meta, Struct
 
 from quanhui.base.access import Actor, Scope, needs
@@ -45,13 +45,15 @@ STOCK = needs("market.list", Scope.ALL)
 
 LONGEST_PRICE = 12
 
-Id = Annotated[str, Meta(max_length=64)]
-PathId = Annotated[str, Parameter(max_length=64)]
+Id = Annotated[str, Meta(max_length=64, examples=["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"])]
+PathId = Annotated[str, PathParameter(max_length=64, description="Id.")]
 Fen = Annotated[int, Meta(ge=1, le=100_000_000)]
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
-Cursor = Annotated[str | None, Parameter(max_length=80, description="`next_cursor` of the page before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=80, description="`next_cursor` of the page before.")]
 InState = QueryParameter(name="state", description="Only those in this state.")
-PriceBound = Annotated[int | None, Parameter(ge=0, le=100_000_000, description="A price in fen, inclusive.")]
+PriceBound = Annotated[
+    int | None, QueryParameter(ge=0, le=100_000_000, description="A price in fen, inclusive.")
+]
 
 
 class Sort(StrEnum):
@@ -73,13 +75,22 @@ class PurchaseBody(Struct, frozen=True, forbid_unknown_fields=True):
 class RevealBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Which codes to show; all of the purchase unless named."""
 
-    listing_ids: Annotated[list[Id], Meta(min_length=1, max_length=MOST_LISTINGS)] | None = None
+    listing_ids: (
+        Annotated[
+            list[Id],
+            Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
+        ]
+        | None
+    ) = None
 
 
 class DisputeBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What is wrong with which vouchers of the purchase."""
 
-    listing_ids: Annotated[list[Id], Meta(min_length=1, max_length=MOST_LISTINGS)]
+    listing_ids: Annotated[
+        list[Id],
+        Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
+    ]
     reason: Annotated[str, Meta(min_length=1, max_length=500, examples=["收银台提示余额不足。"])]
 
 
@@ -115,12 +126,14 @@ class Filters(Struct, frozen=True, kw_only=True):
 
 
 def read_filters(
-    category: Annotated[str | None, Parameter(max_length=40, description="Category code.")] = None,
-    product: Annotated[str | None, Parameter(max_length=64, description="Product id.")] = None,
+    category: Annotated[str | None, QueryParameter(max_length=40, description="Category code.")] = None,
+    product: Annotated[str | None, QueryParameter(max_length=64, description="Product id.")] = None,
     region: Annotated[
-        str | None, Parameter(pattern="^[1-9][0-9]{5}$", description="GB/T 2260 code: good there.")
+        str | None, QueryParameter(pattern="^[1-9][0-9]{5}$", description="GB/T 2260 code: good there.")
     ] = None,
-    text: Annotated[str | None, Parameter(max_length=100, description="Part of a product's name.")] = None,
+    text: Annotated[
+        str | None, QueryParameter(max_length=100, description="Part of a product's name.")
+    ] = None,
     min_fen: PriceBound = None,
     max_fen: PriceBound = None,
 ) -> Filters:
@@ -138,9 +151,9 @@ def read_filters(
     tags=["market"],
 )
 async def list_market(
-    call: Call,
-    catalogues: CatalogueCache,
-    filters: Annotated[Filters, Dependency(skip_validation=True)],
+    call: NamedDependency[Call],
+    catalogues: NamedDependency[CatalogueCache],
+    filters: NamedDependency[SkipValidation[Filters]],
     sort: Sort = Sort.NEWEST,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
@@ -172,7 +185,9 @@ async def list_market(
 
 
 @get("/market/listings/{listing_id:str}", opt=READ, operation_id="get_listing", tags=["market"])
-async def get_listing(call: Call, catalogues: CatalogueCache, listing_id: PathId) -> Response[OfferView]:
+async def get_listing(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], listing_id: PathId
+) -> Response[OfferView]:
     """Show a voucher for sale 挂售详情
 
     What is reserved, sold or taken down is not found.
@@ -189,12 +204,15 @@ async def get_listing(call: Call, catalogues: CatalogueCache, listing_id: PathId
     return Response(await call.query(read))
 
 
-@post("/market/purchases", opt=BUY, status_code=201, operation_id="buy", tags=["market"])
-async def buy(call: Call, catalogues: CatalogueCache, data: PurchaseBody) -> Response[PurchaseView]:
-    """Buy vouchers 购买: they are set aside while you pay
+@post("/market/purchases", opt=BUY, status_code=201, operation_id="buy_vouchers", tags=["market"])
+async def buy(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], data: JSONBody[PurchaseBody]
+) -> Response[PurchaseView]:
+    """Buy vouchers 购买
 
-    All or nothing: refused with `listing-taken` when one is not for sale any more. Payment is in money, at
-    the institution; stored value and vouchers cannot buy vouchers. Poll the purchase for its `payment_no`.
+    They are set aside while you pay. All or nothing: refused with `listing-taken` when one is not for sale
+    any more. Payment is in money, at the institution; stored value and vouchers cannot buy vouchers. Poll
+    the purchase for its `payment_no`.
     """
     catalogue = await catalogues.get(call.pool, call.now)
     buyer_id = _buyer(call.actor, "market.buy")
@@ -208,8 +226,8 @@ async def buy(call: Call, catalogues: CatalogueCache, data: PurchaseBody) -> Res
 
 @get("/market/purchases", opt=BUY, operation_id="list_purchases", tags=["market"])
 async def list_purchases(
-    call: Call,
-    catalogues: CatalogueCache,
+    call: NamedDependency[Call],
+    catalogues: NamedDependency[CatalogueCache],
     in_state: Annotated[PurchaseState | None, InState] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
@@ -232,7 +250,9 @@ async def list_purchases(
 
 
 @get("/market/purchases/{purchase_id:str}", opt=BUY, operation_id="get_purchase", tags=["market"])
-async def get_purchase(call: Call, catalogues: CatalogueCache, purchase_id: PathId) -> Response[PurchaseView]:
+async def get_purchase(
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], purchase_id: PathId
+) -> Response[PurchaseView]:
     """Show a purchase 购买详情
 
     With what was bought and how to pay for it.
@@ -257,7 +277,7 @@ async def get_purchase(call: Call, catalogues: CatalogueCache, purchase_id: Path
     tags=["market"],
 )
 async def cancel_purchase(
-    call: Call, catalogues: CatalogueCache, purchase_id: PathId
+    call: NamedDependency[Call], catalogues: NamedDependency[CatalogueCache], purchase_id: PathId
 ) -> Response[PurchaseView]:
     """Cancel an unpaid purchase 取消购买
 
@@ -282,7 +302,10 @@ async def cancel_purchase(
     tags=["market"],
 )
 async def reveal_codes(
-    call: Call, keyring: Keyring, purchase_id: PathId, data: RevealBody
+    call: NamedDependency[Call],
+    keyring: NamedDependency[Keyring],
+    purchase_id: PathId,
+    data: JSONBody[RevealBody],
 ) -> Response[list[CodeView]]:
     """Show the codes you bought 揭码
 
@@ -314,7 +337,10 @@ async def reveal_codes(
     tags=["market"],
 )
 async def dispute_purchase(
-    call: Call, catalogues: CatalogueCache, purchase_id: PathId, data: DisputeBody
+    call: NamedDependency[Call],
+    catalogues: NamedDependency[CatalogueCache],
+    purchase_id: PathId,
+    data: JSONBody[DisputeBody],
 ) -> Response[PurchaseView]:
     """Complain about vouchers you bought 申请售后
 
@@ -340,7 +366,7 @@ async def dispute_purchase(
 
 @get("/market/stock", opt=STOCK, operation_id="list_stock", tags=["market"])
 async def list_stock(
-    call: Call,
+    call: NamedDependency[Call],
     in_state: Annotated[ListingState | None, InState] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
@@ -356,7 +382,7 @@ async def list_stock(
 
 
 @post("/market/listings", opt=STOCK, status_code=201, operation_id="list_vouchers", tags=["market"])
-async def put_up(call: Call, data: ListBody) -> Response[list[StockView]]:
+async def put_up(call: NamedDependency[Call], data: JSONBody[ListBody]) -> Response[list[StockView]]:
     """Put stock up for sale 上架
 
     All or nothing, at the prices given: never above what is left on a voucher.
@@ -376,7 +402,7 @@ async def put_up(call: Call, data: ListBody) -> Response[list[StockView]]:
     operation_id="delist_voucher",
     tags=["market"],
 )
-async def take_down(call: Call, listing_id: PathId) -> Response[StockView]:
+async def take_down(call: NamedDependency[Call], listing_id: PathId) -> Response[StockView]:
     """Take a voucher off the market 下架
 
     It stays in stock and may be put up again at another price.
@@ -390,7 +416,7 @@ async def take_down(call: Call, listing_id: PathId) -> Response[StockView]:
 
 @get("/market/disputes", opt=STOCK, operation_id="list_disputes", tags=["market"])
 async def list_disputes(
-    call: Call, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+    call: NamedDependency[Call], cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Response[Page[DisputeView]]:
     """See open complaints 待处理售后
 
@@ -407,7 +433,9 @@ async def list_disputes(
     operation_id="decide_dispute",
     tags=["market"],
 )
-async def decide(call: Call, listing_id: PathId, data: DecisionBody) -> Response[StockView]:
+async def decide(
+    call: NamedDependency[Call], listing_id: PathId, data: JSONBody[DecisionBody]
+) -> Response[StockView]:
     """Decide on a complaint 处理售后
 
     `refunded` gives the money back and voids the voucher; `upheld` releases it to the buyer.

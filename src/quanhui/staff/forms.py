@@ -11,7 +11,10 @@ from quanhui.base.paging import PAGE_LIMIT
 from quanhui.staff.rules import Status
 
 ADMIN = needs("staff.manage", Scope.ALL)
-Reason = Annotated[str, Meta(description="Why, for the record 原因", min_length=2, max_length=500)]
+Reason = Annotated[
+    str,
+    Meta(description="Why, for the record 原因", min_length=2, max_length=500, examples=["岗位调整"]),
+]
 PlaceId = Annotated[str, Meta(min_length=5, max_length=40, pattern="^[a-z]+_[0-9a-z]{26}$")]
 PathId = Annotated[str, PathParameter(description="Id", max_length=40)]
 Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before", max_length=40)]

@@ -29,8 +29,16 @@ from quanhui.staff.rules import Partner
 class PartnerBody(msgspec.Struct, forbid_unknown_fields=True):
     """A program to let in, and whose it is."""
 
-    name: Annotated[str, Meta(description="Name of the program 合作方名称", min_length=2, max_length=100)]
-    enterprise_id: PlaceId | None = None
+    name: Annotated[
+        str,
+        Meta(
+            description="Name of the program 合作方名称",
+            min_length=2,
+            max_length=100,
+            examples=["锦里福利商城"],
+        ),
+    ]
+    enterprise_id: Annotated[PlaceId, Meta(examples=["ent_01jd8x9k2mf3wvq5t7y1h4n6pz"])] | None = None
     merchant_id: PlaceId | None = None
 
 
@@ -58,7 +66,10 @@ class EndedKeyView(msgspec.Struct, frozen=True):
 async def list_partners(
     call: NamedDependency[Call], cursor: Cursor = None, limit: PageSize = PAGE_DEFAULT
 ) -> Response[Page[Partner]]:
-    """Partners 合作方, newest first."""
+    """List partners 合作方
+
+    Newest first.
+    """
 
     async def read(db: Db) -> Page[Partner]:
         return page_of(await partners.list_partners(db, before=cursor, limit=limit + 1), limit=limit)
@@ -70,7 +81,10 @@ async def list_partners(
 async def add_partner(
     call: NamedDependency[Call], keyring: NamedDependency[Keyring], data: JSONBody[PartnerBody]
 ) -> Response[PartnerKeyView]:
-    """Add a partner 新增合作方 with its first signing key. The secret is shown this once."""
+    """Add a partner 新增合作方
+
+    With its first signing key. The secret is shown this once.
+    """
 
     async def work(db: Db) -> PartnerKeyView:
         key = await partners.add_partner(
@@ -91,7 +105,10 @@ async def add_partner(
 async def add_partner_key(
     call: NamedDependency[Call], keyring: NamedDependency[Keyring], partner_id: PathId
 ) -> Response[PartnerKeyView]:
-    """A further signing key 新增密钥, to change over without a break. The secret is shown this once."""
+    """Add a signing key 新增密钥
+
+    To change over without a break. The secret is shown this once.
+    """
 
     async def work(db: Db) -> PartnerKeyView:
         key = await partners.add_partner_key(
@@ -107,11 +124,15 @@ async def add_partner_key(
     operation_id="revoke_partner_key",
     opt=ADMIN,
     tags=["staff"],
+    status_code=200,
 )
 async def revoke_partner_key(
     call: NamedDependency[Call], partner_id: PathId, key_id: PathId, data: JSONBody[RevokeBody]
 ) -> Response[EndedKeyView]:
-    """End a signing key 吊销密钥, at once."""
+    """End a signing key 吊销密钥
+
+    At once; the others go on.
+    """
 
     async def work(db: Db) -> EndedKeyView:
         await partners.revoke_partner_key(
@@ -127,11 +148,20 @@ async def revoke_partner_key(
     return await call.command(work)
 
 
-@post("/staff/partners/{partner_id:str}/status", operation_id="set_partner_status", opt=ADMIN, tags=["staff"])
+@post(
+    "/staff/partners/{partner_id:str}/status",
+    operation_id="set_partner_status",
+    opt=ADMIN,
+    tags=["staff"],
+    status_code=200,
+)
 async def set_partner_status(
     call: NamedDependency[Call], partner_id: PathId, data: JSONBody[StaffStatusBody]
 ) -> Response[StaffStatusView]:
-    """Suspend or reinstate a partner 停用或恢复合作方 with all its keys, at once."""
+    """Suspend or reinstate a partner 停用或恢复合作方
+
+    With all its keys, at once.
+    """
 
     async def work(db: Db) -> StaffStatusView:
         await partners.set_partner_status(

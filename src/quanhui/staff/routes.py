@@ -47,7 +47,13 @@ Login = Annotated[
     str, Meta(description="Login name 登录名", pattern="^[A-Za-z0-9._-]{3,40}$", examples=["wang.xiaoming"])
 ]
 GivenPassword = Annotated[
-    str, Meta(description="Password 密码", min_length=1, max_length=PASSWORD_MAX_LENGTH)
+    str,
+    Meta(
+        description="Password 密码",
+        min_length=1,
+        max_length=PASSWORD_MAX_LENGTH,
+        examples=["correct horse battery staple"],
+    ),
 ]
 NewPassword = Annotated[
     str,
@@ -79,7 +85,7 @@ class OperatorBody(msgspec.Struct, forbid_unknown_fields=True):
     """Someone to add to staff."""
 
     login: Login
-    name: Annotated[str, Meta(description="Name 姓名", min_length=1, max_length=50)]
+    name: Annotated[str, Meta(description="Name 姓名", min_length=1, max_length=50, examples=["王守一"])]
     password: NewPassword
     roles: Annotated[
         list[Annotated[str, Meta(max_length=40)]],
@@ -156,10 +162,10 @@ async def sign_in_staff(
     request: Request[Any, Any, Any],
     data: JSONBody[StaffSignInBody],
 ) -> Response[StaffTokenView]:
-    """Sign in as staff 员工登录 with login, password and one-time password.
+    """Sign in as staff 员工登录
 
-    Whatever is wrong, the answer is the same 401 in the same time. After five tries the login waits a minute,
-    then two, then four …
+    With login, password and one-time password. Whatever is wrong, the answer is the same 401 in the same
+    time. After five tries the login waits a minute, then two, then four …
     """
     address = address_key(keyring, request.client.host if request.client else "")
 
@@ -182,34 +188,49 @@ async def sign_in_staff(
     return Response(StaffTokenView(session.token, session.id, session.expires_at), status_code=201)
 
 
-@post("/auth/sign-out", operation_id="sign_out", opt=OWN_SESSION, tags=["auth"])
+@post("/auth/sign-out", operation_id="sign_out", opt=OWN_SESSION, tags=["auth"], status_code=200)
 async def sign_out(call: NamedDependency[Call]) -> Response[SignedOutView]:
-    """End this session 退出登录, a customer's or a member of staff's; the token is dead at once."""
+    """End this session 退出登录
 
-    async def work(db: Db) -> None:
+    A customer's or a member of staff's; the token is dead at once.
+    """
+
+    async def work(db: Db) -> SignedOutView:
         assert call.actor.session_id is not None, "partners have no permission to sign out"
         await end_session(db, call.actor.session_id, now=call.now)
+        return SignedOutView("this")
 
-    await in_transaction(call.pool, work)
-    return Response(SignedOutView("this"), status_code=200)
+    return await call.command(work)
 
 
-@post("/auth/sign-out-everywhere", operation_id="sign_out_everywhere", opt=OWN_SESSION, tags=["auth"])
+@post(
+    "/auth/sign-out-everywhere",
+    operation_id="sign_out_everywhere",
+    opt=OWN_SESSION,
+    tags=["auth"],
+    status_code=200,
+)
 async def sign_out_everywhere(call: NamedDependency[Call]) -> Response[SignedOutView]:
-    """End all your sessions on all devices 退出所有设备."""
+    """End all your sessions 退出所有设备
 
-    async def work(db: Db) -> None:
+    On every device, at once.
+    """
+
+    async def work(db: Db) -> SignedOutView:
         await end_sessions(db, [call.actor.id], now=call.now)
+        return SignedOutView("all")
 
-    await in_transaction(call.pool, work)
-    return Response(SignedOutView("all"), status_code=200)
+    return await call.command(work)
 
 
 @get("/staff/me", operation_id="read_staff_me", opt=needs("staff.self", Scope.OWN), tags=["staff"])
 async def read_staff_me(
     call: NamedDependency[Call], keyring: NamedDependency[Keyring]
 ) -> Response[StaffMeView]:
-    """The signed-in operator and what they may do 我的权限."""
+    """Show who is signed in 我的权限
+
+    The operator, and what they may do.
+    """
 
     async def read(db: Db) -> StaffMeView:
         operator = (await actions.operators(db, [call.actor.id]))[call.actor.id]
@@ -228,7 +249,10 @@ async def read_staff_me(
 
 @get("/staff/roles", operation_id="list_roles", opt=ADMIN, tags=["staff"])
 async def list_roles(call: NamedDependency[Call]) -> Response[list[Role]]:
-    """All roles 角色 with what they grant and how far it reaches."""
+    """List roles 角色
+
+    With what each grants and how far it reaches.
+    """
     return Response(await call.query(actions.roles))
 
 
@@ -239,7 +263,10 @@ async def list_operators(
     cursor: Cursor = None,
     limit: PageSize = PAGE_DEFAULT,
 ) -> Response[Page[OperatorView]]:
-    """Operators 员工, newest first."""
+    """List operators 员工
+
+    Newest first.
+    """
 
     async def read(db: Db) -> Page[OperatorView]:
         rows = await actions.list_operators(db, before=cursor, limit=limit + 1)
@@ -255,7 +282,10 @@ async def add_operator(
     passwords: NamedDependency[Passwords],
     data: JSONBody[OperatorBody],
 ) -> Response[CredentialsView]:
-    """Add an operator 新增员工. The answer holds the authenticator key, once: a repeat gets `login-taken`."""
+    """Add an operator 新增员工
+
+    The answer holds the authenticator key, once: a repeat gets `login-taken`.
+    """
     password_hash = await passwords.hash(data.password)
     new = NewOperator(
         login=data.login,
@@ -277,12 +307,19 @@ async def add_operator(
 
 
 @post(
-    "/staff/operators/{operator_id:str}/status", operation_id="set_operator_status", opt=ADMIN, tags=["staff"]
+    "/staff/operators/{operator_id:str}/status",
+    operation_id="set_operator_status",
+    opt=ADMIN,
+    tags=["staff"],
+    status_code=200,
 )
 async def set_operator_status(
     call: NamedDependency[Call], operator_id: PathId, data: JSONBody[StaffStatusBody]
 ) -> Response[StaffStatusView]:
-    """Suspend or reinstate an operator 停用或恢复员工. Suspension ends their sessions at once."""
+    """Suspend or reinstate an operator 停用或恢复员工
+
+    Suspension ends their sessions at once.
+    """
 
     async def work(db: Db) -> StaffStatusView:
         await actions.set_operator_status(
@@ -303,6 +340,7 @@ async def set_operator_status(
     operation_id="reset_operator_credentials",
     opt=ADMIN,
     tags=["staff"],
+    status_code=200,
 )
 async def reset_operator_credentials(
     call: NamedDependency[Call],
@@ -311,7 +349,10 @@ async def reset_operator_credentials(
     operator_id: PathId,
     data: JSONBody[CredentialsBody],
 ) -> Response[CredentialsView]:
-    """Give an operator another password and authenticator key 重置凭据; their sessions end at once."""
+    """Reset an operator's credentials 重置凭据
+
+    Another password and authenticator key; their sessions end at once.
+    """
     password_hash = await passwords.hash(data.password)
 
     async def work(db: Db) -> CredentialsView:
@@ -343,7 +384,10 @@ async def list_audit(
     cursor: Cursor = None,
     limit: PageSize = PAGE_DEFAULT,
 ) -> Response[Page[AuditRecord]]:
-    """What staff did 操作留痕, newest first."""
+    """List what staff did 操作留痕
+
+    Newest first, with the reason given.
+    """
 
     async def read(db: Db) -> Page[AuditRecord]:
         rows = await actions.audit_trail(
