@@ -1705,9 +1705,9 @@ CREATE INDEX answer_age ON base.answer USING btree (created_at);
 
 CREATE INDEX attempt_age ON base.attempt USING btree (since);
 
-CREATE INDEX job_due ON base.job USING btree (subscriber, available_at, id) WHERE (dead_at IS NULL);
+CREATE INDEX job_dead ON base.job USING btree (id) WHERE (dead_at IS NOT NULL);
 
-CREATE INDEX job_subject ON base.job USING btree (subject);
+CREATE INDEX job_due ON base.job USING btree (subscriber, available_at, id) WHERE (dead_at IS NULL);
 
 CREATE INDEX session_actor ON base.session USING btree (actor_id) WHERE (revoked_at IS NULL);
 
