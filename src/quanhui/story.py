@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from quanhui import buyback, customers, ledger, redistribution, settlement, staff, vouchers
+from quanhui import buyback, customers, ledger, redemption, redistribution, settlement, staff, vouchers
 from quanhui.base import attempts, tokens
 from quanhui.base.db import Db, Pool
 from quanhui.base.keyring import Keyring
@@ -20,6 +20,7 @@ from quanhui.base.web import forget_answers
 from quanhui.buyback import tasks as buyback_tasks
 from quanhui.catalogue import Connectors
 from quanhui.customers import tasks as customer_tasks
+from quanhui.redemption import tasks as till_tasks
 from quanhui.redistribution import tasks as market_tasks
 
 VOUCHERS_FROZEN = "vouchers.frozen"
@@ -139,7 +140,20 @@ STORY = (
         lambda desk, jobs, now: market_tasks.give_back(desk.pool, desk.institution, jobs, now=now),
     ),
     When(settlement.REFUND_REPORTED).then("redistribution.hear_refunds", hear_refunds),
-    # A voucher was frozen: it leaves the market.
+    # 核销 An outside voucher was spent, or that was taken back: the issuer is asked until it tells.
+    When(redemption.OUTCOME_UNKNOWN).send(
+        "redemption.ask_unknown",
+        lambda desk, jobs, now: till_tasks.ask_unknown(
+            desk.pool, desk.keyring, desk.connectors, jobs, now=now
+        ),
+    ),
+    When(redemption.REVERSAL_WANTED).send(
+        "redemption.reverse_at_issuers",
+        lambda desk, jobs, now: till_tasks.reverse_at_issuers(
+            desk.pool, desk.keyring, desk.connectors, jobs, now=now
+        ),
+    ),
+    # 冻结 A voucher was frozen: it leaves the market.
     When(VOUCHERS_FROZEN).then(
         "redistribution.withdraw", lambda db, jobs, now: market_tasks.withdraw(db, jobs, now=now)
     ),
@@ -186,6 +200,11 @@ CHORES = (
         "redistribution.list_new_stock",
         timedelta(seconds=30),
         verb=lambda db, now: redistribution.list_new_stock(db, now=now),
+    ),
+    Chore(
+        "redemption.sweep_authorisations",
+        timedelta(seconds=5),
+        verb=lambda db, now: redemption.sweep_authorisations(db, now=now),
     ),
     Chore(
         "redistribution.sweep_guarantees",

@@ -2,69 +2,18 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
-
-READY_WITHIN_S = 60
-
-
-def free_ports(count):
-    holders = [socket.socket() for _ in range(count)]
-    for holder in holders:
-        holder.bind(("127.0.0.1", 0))
-    ports = [holder.getsockname()[1] for holder in holders]
-    for holder in holders:
-        holder.close()
-    return ports
+from factories.platform import platform_environment, quanhui, wait_for
 
 
 @pytest.fixture
 def environment():
-    http, issuer, institution, sms = free_ports(4)
-    with tempfile.TemporaryDirectory(prefix="quanhui-run-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("QUANHUI_")}
-        yield {
-            **kept,
-            "QUANHUI_DATA_DIR": f"{folder}/var",
-            "QUANHUI_HTTP_PORT": str(http),
-            "QUANHUI_HTTP_WORKERS": "1",
-            "QUANHUI_ISSUER_URL": f"http://127.0.0.1:{issuer}",
-            "QUANHUI_INSTITUTION_URL": f"http://127.0.0.1:{institution}",
-            "QUANHUI_SMS_URL": f"http://127.0.0.1:{sms}",
-            "QUANHUI_SAMPLE_STORES": "10",
-            "QUANHUI_SAMPLE_CUSTOMERS": "20",
-            "QUANHUI_SAMPLE_VOUCHERS": "200",
-        }
-
-
-def quanhui(environment, *arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "quanhui", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
-def wait_for(process, words):
-    lines = []
-    deadline = time.monotonic() + READY_WITHIN_S
-    for line in process.stdout:
-        lines.append(line)
-        if words in line:
-            return "".join(lines)
-        assert time.monotonic() < deadline, "".join(lines)
-    raise AssertionError("it ended: " + "".join(lines))
+    with platform_environment() as settings:
+        yield settings
 
 
 def processes_of(data_dir):

@@ -7,6 +7,7 @@ from quanhui.catalogue import load_catalogue
 from quanhui.ledger import trial_balance
 from quanhui.places import stores_near
 from quanhui.sample import SampleRefused, SampleSummary, load_sample
+from quanhui.sample.people import COMPANIES, SIGN_IN_SAMPLES
 from quanhui.vouchers import find_by_fingerprints, fingerprint_of, list_held_by
 
 TIANFU_SQUARE = {"lon": 104.0657, "lat": 30.6574}
@@ -83,8 +84,8 @@ async def test_one_can_sign_in_with_what_is_told(sample):
     for operator in sample.operators:
         assert pyotp.TOTP(operator.totp_secret).now().isdecimal()
         assert (operator.store is not None) == (operator.role in {"desk_clerk", "store_manager"})
-    assert len(sample.sign_in_customers) == 3
-    assert all(customer.enterprise for customer in sample.sign_in_customers)
+    assert len(sample.sign_in_customers) == SIGN_IN_SAMPLES
+    assert all(customer.enterprise for customer in sample.sign_in_customers[: len(COMPANIES)])
     assert msgspec.json.encode(sample)
 
 

@@ -6,6 +6,7 @@ mistaken cent of it back. At the end an independent program checks the receipt, 
 """
 
 import asyncio
+import random
 import sys
 import tempfile
 import time
@@ -21,11 +22,20 @@ from quanhui.entry.client import Api, ApiProblem
 from quanhui.entry.narrator import Narrator
 from quanhui.entry.sequencer import signer_of
 from quanhui.entry.settings import Settings
+from quanhui.settlement import out_no_of
 
+PATIENCE_S = 60
 SPENT_SHARE = 3
 MISTAKE_FEN = 100
 CLERK, FINANCE = "clerk1", "finance"
 LIVE_CLASSES = ("single_purpose_bearer", "single_purpose_registered")
+
+
+EVENTS_ZH = {
+    "buyback_accepted": "接受回收",
+    "payout_sent": "发起出款",
+    "payout_confirmed": "出款到账",
+}
 
 
 class DemoFailed(Exception):
@@ -96,7 +106,8 @@ class _Story:
         order = await self._accept(seller, order)
         payout = await self._get_paid(seller, order)
         finance = await self._anyone.sign_in_staff(self._operators[FINANCE])
-        await self._show_postings(finance, order["id"], payout["id"])
+        transfer = out_no_of(payout["id"], payout["attempts"])
+        await self._show_postings(finance, order["id"], transfer)
         purchase, code = await self._buy(buyer, order)
         redemption = await self._redeem(code, purchase)
         proved = await self._prove(seller, order)
@@ -121,16 +132,27 @@ class _Story:
         )
 
     async def _sign_in_people(self) -> tuple[Api, Api]:
-        seller, buyer = self._summary["sign_in_customers"][:2]
+        seller, buyer = random.SystemRandom().sample(self._summary["sign_in_customers"], 2)
         self._tell.chapter("登录：短信验证码", "Signing in by a code on the phone")
         self._tell.say(
             f"出售人 {_masked(seller['phone'])}，受让人 {_masked(buyer['phone'])}",
             f"The seller is {_masked(seller['phone'])}, the buyer {_masked(buyer['phone'])}",
         )
-        return (
-            await self._anyone.sign_in_customer(seller["phone"], self._read_sms),
-            await self._anyone.sign_in_customer(buyer["phone"], self._read_sms),
+        return await self._sign_in(seller["phone"]), await self._sign_in(buyer["phone"])
+
+    async def _sign_in(self, phone: str) -> Api:
+        try:
+            return await self._anyone.sign_in_customer(phone, self._read_sms)
+        except ApiProblem as problem:
+            wait_s = problem.view.get("facts", {}).get("retry_after_s", PATIENCE_S + 1)
+            if problem.code != "too-many-attempts" or wait_s > PATIENCE_S:
+                raise
+        self._tell.say(
+            f"同一号码每分钟只发一次验证码，等待 {wait_s} 秒",
+            f"One code a minute for each phone: waiting {wait_s} s",
         )
+        await asyncio.sleep(wait_s + 1)
+        return await self._anyone.sign_in_customer(phone, self._read_sms)
 
     async def _read_sms(self, phone: str) -> str:
         """The code as the phone shows it: the SMS sandbox plays the phone."""
@@ -149,18 +171,29 @@ class _Story:
         self._tell.chapter("提交券码，立即报价", "Two codes, and a quote at once")
         own = [code for code in self._summary["own_codes"] if code["legal_class"] in LIVE_CLASSES]
         outside = [code for code in self._summary["outside_codes"] if code["legal_class"] in LIVE_CLASSES]
-        for first in own:
-            for second in outside:
-                items = [{"code": first["code"]}, {"code": _as_people_type(second["code"])}]
-                order = await seller.post("/v1/buyback/orders", {"items": items})
-                if not any(line["problem"] for line in order["lines"]):
-                    self._show_quote(order)
-                    return dict(order)
-                refused = {line["number"] for line in order["lines"] if line["problem"]}
-                await seller.post(f"/v1/buyback/orders/{order['id']}/decline")
-                if 1 in refused:
-                    break
+        while own and outside:
+            items = [{"code": own[0]["code"]}, {"code": _as_people_type(outside[0]["code"])}]
+            order, refused = await self._offer(seller, items)
+            if not refused:
+                self._show_quote(order)
+                return order
+            own = own[1:] if 1 in refused else own
+            outside = outside[1:] if len(items) in refused else outside
         raise DemoFailed("样例券已用完，请运行 make reset · the sample codes are used up: run `make reset`")
+
+    async def _offer(self, seller: Api, items: list[dict[str, str]]) -> tuple[dict[str, Any], set[int]]:
+        """Offer codes; the numbers of the lines that were refused, as used ones are, come with the order."""
+        try:
+            order = await seller.post("/v1/buyback/orders", {"items": items})
+        except ApiProblem as problem:
+            lines = problem.view.get("facts", {}).get("lines", [])
+            if not lines:
+                raise
+            return {}, {line["number"] for line in lines}
+        refused = {line["number"] for line in order["lines"] if line["problem"]}
+        if refused:
+            await seller.post(f"/v1/buyback/orders/{order['id']}/decline")
+        return dict(order), refused
 
     def _show_quote(self, order: Mapping[str, Any]) -> None:
         for line in order["lines"]:
@@ -187,8 +220,8 @@ class _Story:
             {"quote_id": order["quote"]["id"], "method": "cash", "payee_id": payee["id"]},
         )
         self._tell.say(
-            f"收款账户 {payee['account']}；他方发行的券先在发行方锁定，再换新码",
-            f"Paid to {payee['account']}; the other issuer's voucher is locked there first, then re-keyed",
+            f"收款账户 {payee['account']}；他方发行的券先由发行方锁定，再换新码",
+            f"To be paid to {payee['account']}; the outside voucher is locked, then re-keyed",
         )
         done = {"settling", "settled", "cancelled"}
         path = f"/v1/buyback/orders/{accepted['id']}"
@@ -211,7 +244,7 @@ class _Story:
         for subject in subjects:
             rows += [
                 (
-                    posting["event"],
+                    self._tell.word(EVENTS_ZH, posting["event"]),
                     _short(posting["src"]),
                     _short(posting["dst"]),
                     self._tell.money(posting["amount_fen"]),

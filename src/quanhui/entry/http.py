@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.enums import HttpMethod
-from litestar.exceptions import HTTPException, LitestarDeprecationWarning, ValidationException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Message, Scope
 
@@ -131,25 +130,22 @@ def create_app(settings: Settings) -> Litestar:
             **{name: Provide(_from_desk(name), sync_to_thread=False) for name in FROM_DESK},
         },
     )
-    with warnings.catch_warnings():
-        # Litestar 3 wants dependencies marked; until it is out, names suffice and say more.
-        warnings.simplefilter("ignore", LitestarDeprecationWarning)
-        app = Litestar(
-            [api, *pages.handlers],
-            guards=[_admit],
-            lifespan=[partial(_lifespan, settings=settings, catalogues=catalogues)],
-            exception_handlers={
-                Problem: _tell_problem,
-                ValidationException: _tell_malformed,
-                HTTPException: _tell_http,
-                Exception: _tell_failure,
-            },
-            request_max_body_size=settings.body_limit_bytes,
-            before_send=[partial(_add_headers, headers=_headers(settings))],
-            openapi_config=openapi.config(settings),
-            state=State({"settings": settings}),
-            logging_config=None,
-        )
+    app = Litestar(
+        [api, *pages.handlers],
+        guards=[_admit],
+        lifespan=[partial(_lifespan, settings=settings, catalogues=catalogues)],
+        exception_handlers={
+            Problem: _tell_problem,
+            ValidationException: _tell_malformed,
+            HTTPException: _tell_http,
+            Exception: _tell_failure,
+        },
+        request_max_body_size=settings.body_limit_bytes,
+        before_send=[partial(_add_headers, headers=_headers(settings))],
+        openapi_config=openapi.config(settings),
+        state=State({"settings": settings}),
+        logging_config=None,
+    )
     _require_declarations(app)
     openapi.complete(app)
     return app

@@ -38,6 +38,10 @@ class Narrator:
         key = f"{name}_{self._language}" if name else self._language.value
         return str(view[key])
 
+    def word(self, zh: Mapping[str, str], name: str) -> str:
+        """A technical name: in Chinese where there is a word for it, else as it is."""
+        return zh.get(name, name) if self._language is Language.ZH else name
+
     def say(self, zh: str, en: str) -> None:
         """One line of the story."""
         self._console.print("   " + escape(zh if self._language is Language.ZH else en))
