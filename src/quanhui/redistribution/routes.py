@@ -154,7 +154,7 @@ async def list_market(
     call: NamedDependency[Call],
     catalogues: NamedDependency[CatalogueCache],
     filters: NamedDependency[SkipValidation[Filters]],
-    sort: Sort = Sort.NEWEST,
+    sort: Annotated[Sort, QueryParameter(description="Newest or cheapest first.")] = Sort.NEWEST,
     cursor: Cursor = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[OfferView]]:
