@@ -106,16 +106,32 @@ def migrate() -> None:
 
 
 @app.command()
-def sample() -> None:
-    """Load sample data into an empty development database. 载入样例数据。"""
+def sample(
+    *,
+    stores: Annotated[int | None, typer.Option(min=1, max=20_000, help="Stores of the group.")] = None,
+    customers: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Customers.")] = None,
+    vouchers: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="Vouchers of our own.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same data.")] = None,
+) -> None:
+    """Load sample data into an empty development database. 载入样例数据。
+
+    What is left out comes from the settings.
+    """
     from quanhui.entry import launch
     from quanhui.entry.database import database_at_hand
 
     settings = _settings()
     if settings.in_production:
         _fail("sample data are for development only")
+    given = {
+        "sample_stores": stores,
+        "sample_customers": customers,
+        "sample_vouchers": vouchers,
+        "sample_seed": seed,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
     with database_at_hand(settings) as url:
-        ready = msgspec.structs.replace(settings, database_url=url)
+        ready = msgspec.structs.replace(settings, database_url=url, **chosen)
         asyncio.run(launch.prepare(ready, report=out.print))
     _show_summary(settings, launch.read_summary(settings))
 
@@ -142,6 +158,40 @@ def demo(
     if as_json:
         typer.echo(msgspec.json.encode(outcome))
     raise typer.Exit(0 if outcome.all_well else 1)
+
+
+@app.command()
+def rotate() -> None:
+    """Seal every voucher code anew under the newest sealing key. 轮换券码加密密钥。
+
+    Runs beside the platform, a thousand codes at a time, and may be stopped and started again. Keep
+    the older keys in the settings until nothing is sealed under them: customers, payees and staff still are.
+    """
+    from quanhui import vouchers
+    from quanhui.base.db import open_pool, transaction
+    from quanhui.base.keyring import Keyring
+    from quanhui.entry.database import database_at_hand
+
+    settings = _settings()
+
+    async def work(url: str) -> int:
+        keyring = Keyring(settings.sealing_keys, settings.fingerprint_key)
+        pool = await open_pool(url, size=1, application_name="quanhui-rotate")
+        total = 0
+        try:
+            while True:
+                async with transaction(pool) as db:
+                    count = await vouchers.rotate_keys(db, keyring)
+                if not count:
+                    return total
+                total += count
+                err.print(f"[dim]{total:,}[/]", end="\r")
+        finally:
+            await pool.close()
+
+    with database_at_hand(settings) as url:
+        total = asyncio.run(work(url))
+    out.print(f"[green]✓[/] {total:,} codes sealed anew under key {max(settings.sealing_keys)}")
 
 
 @app.command()

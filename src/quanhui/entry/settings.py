@@ -161,13 +161,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sample_seed: Annotated[
         int, _about("Same seed, same sample data.", "样例数据的随机种子，相同种子生成相同数据。", ge=0)
     ] = 20261122
-    sample_stores: Annotated[int, _about("Stores in the sample data.", "样例门店数。", ge=1, le=20_000)] = 300
+    sample_stores: Annotated[int, _about("Stores in the sample data.", "样例门店数。", ge=1, le=20_000)] = (
+        3_200
+    )
     sample_customers: Annotated[
         int, _about("Customers in the sample data.", "样例客户数。", ge=1, le=1_000_000)
-    ] = 500
+    ] = 2_000
     sample_vouchers: Annotated[
         int, _about("Vouchers in the sample data.", "样例券数。", ge=1, le=10_000_000)
-    ] = 5_000
+    ] = 20_000
     sealing_keys: Annotated[
         dict[int, Key],
         _about(
