@@ -1,9 +1,7 @@
 """Buyback over HTTP: submit, accept, decline, appeal, follow; and the desk of those who review."""
 
-from datetime import datetime
 from typing import Annotated
 
-import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -13,39 +11,31 @@ from msgspec import Meta, Struct
 from quanhui import evidence
 from quanhui.base.access import Scope, needs
 from quanhui.base.db import Db
-from quanhui.base.errors import NotFound, Problem
+from quanhui.base.errors import NotFound
 from quanhui.base.ids import new_id
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
-from quanhui.base.web import Call, ProblemView, problem_view
+from quanhui.base.web import Call, ProblemView
 from quanhui.buyback import errors, store
 from quanhui.buyback.acceptance import PayoutChoice, accept_quote
 from quanhui.buyback.intake import ask_issuers, read_codes
 from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
 from quanhui.buyback.rules import (
-    ALIKE,
     LINES_MAX,
     ORDER,
     Item,
-    Line,
     Order,
     OrderState,
     QuoteState,
-    told_problem,
 )
 from quanhui.buyback.terms import TermsSource
-from quanhui.catalogue import Catalogue, Connectors
+from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view, rejection_view
+from quanhui.catalogue import Connectors
 from quanhui.compliance import Method
 
 OrderId = Annotated[str, PathParameter(max_length=64, description="Order id.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
 InState = Annotated[OrderState | None, QueryParameter(name="state", description="Only orders in this state.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=64, description="`next_cursor` of the page before.")]
-
-LINE_PROBLEMS = {
-    kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, Problem) and "code" in vars(kind)
-}
 
 
 class ItemBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +46,9 @@ class ItemBody(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(min_length=4, max_length=128, description="As printed; spaces, dashes and full width are fine."),
     ]
     product_id: Annotated[str, Meta(max_length=64)] | None = None
+
+    def __repr__(self) -> str:
+        return f"ItemBody(product_id={self.product_id!r})"
 
 
 class SellBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,65 +93,6 @@ class ReviewBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     approve: Annotated[bool, Meta(examples=[True])]
     reason: Annotated[str, Meta(min_length=1, max_length=200, examples=["已与发行方核对，券有效。"])]
-
-
-class ReasonView(Struct, frozen=True):
-    """One step of the price."""
-
-    code: str
-    effect_fen: int
-    zh: str
-    en: str
-
-
-class LineView(Struct, frozen=True, kw_only=True):
-    """One voucher of an order. `problem` says why it is refused; the code shows only its end."""
-
-    number: int
-    masked_code: str
-    product_id: str | None
-    product_zh: str | None
-    product_en: str | None
-    voucher_id: str | None
-    face_fen: int
-    balance_fen: int
-    gross_fen: int
-    fee_fen: int
-    net_fen: int
-    expires_at: datetime | None
-    reasons: list[ReasonView]
-    problem: ProblemView | None
-
-
-class QuoteView(Struct, frozen=True, kw_only=True):
-    """An offer for all good lines: gross less fee is net. Immutable; open until `expires_at`."""
-
-    id: str
-    state: QuoteState
-    gross_fen: int
-    fee_fen: int
-    net_fen: int
-    methods: list[str]
-    model_version: str
-    policy_version: str
-    inputs_hash: str
-    issued_at: datetime
-    expires_at: datetime
-
-
-class OrderView(Struct, frozen=True, kw_only=True):
-    """A buyback order 回收单. `reference` names the decision that an appeal would be about."""
-
-    id: str
-    state: OrderState
-    created_at: datetime
-    updated_at: datetime
-    method: str | None
-    payee_id: str | None
-    may_appeal: bool
-    reference: str
-    lines: list[LineView]
-    quote: QuoteView | None
 
 
 @post(
@@ -386,7 +320,38 @@ async def get_receipt(call: NamedDependency[Call], order_id: OrderId) -> evidenc
     return await call.query(read)
 
 
-handlers: list[HTTPRouteHandler] = [sell, accept, decline, appeal, review, list_all, get_one, get_receipt]
+@get(
+    "/buyback/orders/{order_id:str}/decision",
+    opt=needs("buyback.review", Scope.ALL),
+    operation_id="get_order_decision",
+    tags=["buyback"],
+)
+async def get_decision(call: NamedDependency[Call], order_id: OrderId) -> Response[DecisionView]:
+    """Show why an order was decided so 风控决定
+
+    Every check with what it saw, and what the seller says against it.
+    """
+
+    async def read(db: Db) -> DecisionView:
+        found = await store.find_orders(db, [order_id])
+        if not found:
+            raise NotFound
+        return await decision_view(db, found[0])
+
+    return Response(await call.query(read))
+
+
+handlers: list[HTTPRouteHandler] = [
+    sell,
+    accept,
+    decline,
+    appeal,
+    review,
+    list_all,
+    get_one,
+    get_receipt,
+    get_decision,
+]
 
 
 async def _own_order(db: Db, call: Call, permission: str, order_id: str) -> Order:
@@ -408,52 +373,3 @@ async def _readable(db: Db, call: Call, order_id: str) -> Order:
     if order is None:
         raise NotFound
     return order
-
-
-def order_view(order: Order, catalogue: Catalogue) -> OrderView:
-    """What the seller sees of an order."""
-    quote = order.quote
-    return OrderView(
-        id=order.id,
-        state=order.state,
-        created_at=order.created_at,
-        updated_at=order.updated_at,
-        method=order.method,
-        payee_id=order.payee_id,
-        may_appeal=ORDER.may(order.state, OrderState.APPEALED),
-        reference=order.decision_id,
-        lines=[_line_view(order, line, catalogue) for line in order.lines],
-        quote=msgspec.convert(quote, QuoteView, from_attributes=True) if quote else None,
-    )
-
-
-def rejection_view(order: Order) -> ProblemView:
-    """The problem that a rejected submission is answered with; one line's own where there is but one."""
-    lines = [{"number": line.number, "problem": told_problem(order, line)} for line in order.lines]
-    codes = {told_problem(order, line) for line in order.lines}
-    kind = LINE_PROBLEMS[codes.pop() or ALIKE] if len(codes) == 1 else errors.VoucherNotAccepted
-    return problem_view(kind(order_id=order.id, reference=order.decision_id, lines=lines))
-
-
-def _line_view(order: Order, line: Line, catalogue: Catalogue) -> LineView:
-    problem = told_problem(order, line)
-    if problem == ALIKE:
-        line = Line(number=line.number, tail=line.tail)
-    product = catalogue.products.get(line.product_id or "")
-    refused = problem is not None
-    return LineView(
-        number=line.number,
-        masked_code=f"••••{line.tail}" if line.tail else "••••",
-        product_id=line.product_id,
-        product_zh=product.zh if product else None,
-        product_en=product.en if product else None,
-        voucher_id=None if refused else line.voucher_id,
-        face_fen=line.face_fen,
-        balance_fen=line.balance_fen,
-        gross_fen=line.gross_fen,
-        fee_fen=line.fee_fen,
-        net_fen=line.net_fen,
-        expires_at=None if refused else line.expires_at,
-        reasons=[msgspec.convert(reason, ReasonView) for reason in line.reasons],
-        problem=problem_view(LINE_PROBLEMS[problem]()) if problem else None,
-    )

@@ -6,10 +6,10 @@ threshold and an outcome; new ones run in shadow first. A decision keeps its who
 """
 
 from quanhui.risk.actions import Decision, Submission, assess, assess_payee
-from quanhui.risk.rules import Check, Outcome, Rule, RuleBook, Tree, judge
-from quanhui.risk.store import cached_rules, load_rules
+from quanhui.risk.rules import Check, KeptDecision, Outcome, Rule, RuleBook, Tree, judge
+from quanhui.risk.store import cached_rules, find_decision, load_rules
 
 __all__ = [
-    "Check", "Decision", "Outcome", "Rule", "RuleBook", "Submission", "Tree", "assess", "assess_payee",
-    "cached_rules", "judge", "load_rules",
+    "Check", "Decision", "KeptDecision", "Outcome", "Rule", "RuleBook", "Submission", "Tree", "assess", "assess_payee",
+    "cached_rules", "find_decision", "judge", "load_rules",
 ]  # fmt: skip

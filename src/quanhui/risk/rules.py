@@ -5,6 +5,7 @@ denial can be explained and appealed (invariant 17). Shadow rules are noted and 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -69,6 +70,15 @@ class Tree(msgspec.Struct, frozen=True):
             for check in self.checks
             if check.outcome is self.outcome and not check.shadow and check.line is None
         )
+
+
+class KeptDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision as it stands on record, with the version of the rules that it was made by."""
+
+    id: str
+    tree: Tree
+    rules: str
+    at: datetime
 
 
 def judge(book: RuleBook, measures: Mapping[str, int], line_checks: Sequence[Check]) -> Tree:

@@ -7,7 +7,7 @@ import msgspec
 
 from quanhui.base.cached import Cached
 from quanhui.base.db import Db, Reader, Row, load_queries
-from quanhui.risk.rules import Outcome, Rule, RuleBook, Tree
+from quanhui.risk.rules import Check, KeptDecision, Outcome, Rule, RuleBook, Tree
 
 queries = load_queries(__file__)
 
@@ -57,3 +57,11 @@ async def keep_decision(
         rules=rules,
         now=now,
     )
+
+
+async def find_decision(db: Db, decision_id: str) -> KeptDecision:
+    """A decision with its tree, as it was made."""
+    row = await queries.find_decision(db, id=decision_id)
+    checks = msgspec.convert(row["tree"], tuple[Check, ...])
+    tree = Tree(Outcome(row["outcome"]), checks)
+    return KeptDecision(id=row["id"], tree=tree, rules=row["rules"], at=row["at"])
