@@ -10,6 +10,6 @@ from quanhui.risk.rules import Check, KeptDecision, Outcome, Rule, RuleBook, Tre
 from quanhui.risk.store import cached_rules, find_decision, load_rules
 
 __all__ = [
-    "Check", "Decision", "KeptDecision", "Outcome", "Rule", "RuleBook", "Submission", "Tree", "assess", "assess_payee",
-    "cached_rules", "find_decision", "judge", "load_rules",
+    "Check", "Decision", "KeptDecision", "Outcome", "Rule", "RuleBook", "Submission", "Tree", "assess",
+    "assess_payee", "cached_rules", "find_decision", "judge", "load_rules",
 ]  # fmt: skip
