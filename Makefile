@@ -74,4 +74,8 @@ lock: .venv/dev.stamp  ## Resolve the dependencies anew and pin them with hashes
 		'  Debian, Ubuntu:  sudo apt install python3 python3-venv' \
 		'  macOS:           brew install python' \
 		'  another place:   make run PYTHON=/path/to/python3.12'; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv 2>/dev/null || { \
+		printf 'Python has no venv module here; installing python3-venv\n'; rm -rf .venv; \
+		{ [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; } || { \
+			printf 'That needs root:  sudo apt install python3-venv\n'; exit 1; }; \
+		$(PYTHON) -m venv .venv; }
