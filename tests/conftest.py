@@ -7,22 +7,35 @@ own, copied from the migrated one and dropped afterwards: for what needs commits
 import itertools
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from quanhui.base import clock
 from quanhui.base.db import Db, Pool, open_pool, prepare_connection
 from quanhui.base.keyring import Keyring
 from quanhui.entry.migrations import migrate
 from quanhui.entry.postgres import EmbeddedPostgres
+from quanhui.entry.settings import load
+from quanhui.sample import SampleSummary, load_sample
 
 NOON = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 """Midday in Shanghai on the day that tests live in."""
 
 _numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A database with the sample in it, the books of the other issuers, and whom to sign in as."""
+
+    url: str
+    outside_seed_file: Path
+    summary: SampleSummary
 
 
 @pytest.fixture
@@ -86,12 +99,39 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
     await opened.close()
 
 
-async def _copy(migrated_url: str) -> str:
-    name = f"t{os.getpid()}_{next(_numbers)}"
-    admin = await asyncpg.connect(migrated_url.replace("/quanhui?", "/postgres?"))
-    await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE quanhui STRATEGY file_copy')
+@pytest.fixture(scope="session")
+async def sample(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A small sample, loaded once: who wants it copies its database with `copy_database`."""
+    settings = load({})
+    url = await _copy(migrated_url)
+    seed_file = tmp_path_factory.mktemp("sample") / "outside.jsonl"
+    opened = await open_pool(url, size=2, application_name="sample")
+    summary = await load_sample(
+        opened,
+        Keyring(settings.sealing_keys, settings.fingerprint_key),
+        seed=7,
+        stores=20,
+        customers=20,
+        vouchers=300,
+        outside_seed_file=seed_file,
+        now=clock.now(),
+    )
+    await opened.close()
+    return Sample(url, seed_file, summary)
+
+
+@pytest.fixture(scope="session")
+def copy_database() -> Callable[[str], Awaitable[str]]:
+    """Copies a database that nothing is connected to; the copies go with the server."""
+    return _copy
+
+
+async def _copy(template_url: str) -> str:
+    name, template = f"t{os.getpid()}_{next(_numbers)}", _name_in(template_url)
+    admin = await asyncpg.connect(template_url.replace(f"/{template}?", "/postgres?"))
+    await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     await admin.close()
-    return migrated_url.replace("/quanhui?", f"/{name}?")
+    return template_url.replace(f"/{template}?", f"/{name}?")
 
 
 def _name_in(url: str) -> str:

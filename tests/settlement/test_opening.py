@@ -237,5 +237,5 @@ async def test_goods_are_handed_over_at_the_store_they_wait_at(db: Db, keyring, 
 async def test_cash_is_not_handed_over_a_desk(db: Db, keyring, now):
     await a_store(db, "sto_1", now)
     (payout,) = await opened(db, await owed_orders(db, keyring, 1, now=now), now=now)
-    with pytest.raises(settlement.PayoutMoved):
+    with pytest.raises(NotFound):
         await settlement.hand_over_goods(db, [payout.id], store_id="sto_1", actor_id="opr_clerk", now=now)

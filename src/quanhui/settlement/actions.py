@@ -149,12 +149,12 @@ async def hand_over_goods(
 ) -> list[Payout]:
     """A clerk has handed the goods over at a store, whose merchant is now owed for them.
 
-    Raises `NotFound`, also for a payout that waits at another store, and `PayoutMoved`.
+    Raises `NotFound`, also for money and for what waits at another store, and then `PayoutMoved`.
     """
+    for payout in await _lock_all(db, payout_ids):
+        if payout.method is not Method.GOODS or payout.store_id not in (None, store_id):
+            raise NotFound
     waiting = await _lock(db, payout_ids, State.AWAITING_PAYEE)
-    _require(waiting, [payout for payout in waiting if payout.method is Method.GOODS])
-    if any(payout.store_id not in (None, store_id) for payout in waiting):
-        raise NotFound
     found = await places.get_stores(db, [store_id])
     if not found:
         raise NotFound
