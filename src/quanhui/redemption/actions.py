@@ -225,13 +225,6 @@ async def _spend(db: Db, captured: Redemption, *, now: datetime) -> None:
         [Spend(captured.voucher_id, captured.authorised_fen)],
         [Spend(captured.voucher_id, captured.captured_fen)],
     )
-    transfers = ledger.postings.redemption_captured(
-        captured.id,
-        issuer_id=captured.issuer_id,
-        merchant_id=captured.merchant_id,
-        amount_fen=captured.captured_fen,
-    )
-    await ledger.post(db, transfers, now=now)
     event = evidence.Event(
         captured.voucher_id,
         "redeemed",
@@ -248,6 +241,14 @@ async def _spend(db: Db, captured: Redemption, *, now: datetime) -> None:
         "amount_fen": captured.captured_fen,
     }
     await emit(db, [Fact(CAPTURED, captured.id, payload)], now=now)
+    # Last, because the merchant's account is locked from here to the commit, and every till needs it.
+    transfers = ledger.postings.redemption_captured(
+        captured.id,
+        issuer_id=captured.issuer_id,
+        merchant_id=captured.merchant_id,
+        amount_fen=captured.captured_fen,
+    )
+    await ledger.post(db, transfers, now=now)
 
 
 async def _lock_authorised(db: Db, redemption_id: str, *, now: datetime) -> Redemption:

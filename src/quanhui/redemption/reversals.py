@@ -98,13 +98,6 @@ async def _give_back(
 ) -> None:
     await vouchers.restore(db, [Spend(redemption.voucher_id, amount_fen)])
     await queries.finish_reversal(db, id=reversal_id, now=now)
-    transfers = ledger.postings.redemption_reversed(
-        reversal_id,
-        issuer_id=redemption.issuer_id,
-        merchant_id=redemption.merchant_id,
-        amount_fen=amount_fen,
-    )
-    await ledger.post(db, transfers, now=now)
     event = evidence.Event(
         redemption.voucher_id, "redemption_reversed", redemption.id, {"amount_fen": amount_fen}
     )
@@ -116,3 +109,10 @@ async def _give_back(
         "amount_fen": amount_fen,
     }
     await emit(db, [Fact(REVERSED, redemption.id, payload)], now=now)
+    transfers = ledger.postings.redemption_reversed(
+        reversal_id,
+        issuer_id=redemption.issuer_id,
+        merchant_id=redemption.merchant_id,
+        amount_fen=amount_fen,
+    )
+    await ledger.post(db, transfers, now=now)

@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from quanhui.base.access import Actor, Scope, needs
 from quanhui.base.db import Db
@@ -19,19 +19,18 @@ from quanhui.catalogue import Catalogue, CatalogueCache, Product, covers
 from quanhui.redistribution import store
 from quanhui.redistribution.disputes import decide_dispute, open_dispute
 from quanhui.redistribution.purchases import cancel, find_purchases, reserve, reveal
-from quanhui.redistribution.rules import (
-    MOST_LISTINGS,
-    Decision,
-    ListingState,
-    Price,
-    PurchaseState,
-)
+from quanhui.redistribution.rules import ListingState, Price, PurchaseState
 from quanhui.redistribution.stock import delist, find_listings, list_vouchers
 from quanhui.redistribution.views import (
     CodeView,
+    DecisionBody,
+    DisputeBody,
     DisputeView,
+    ListBody,
     OfferView,
+    PurchaseBody,
     PurchaseView,
+    RevealBody,
     StockView,
     offer_views,
     purchase_views,
@@ -45,9 +44,7 @@ STOCK = needs("market.list", Scope.ALL)
 
 LONGEST_PRICE = 12
 
-Id = Annotated[str, Meta(max_length=64, examples=["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"])]
 PathId = Annotated[str, PathParameter(max_length=64, description="Id.")]
-Fen = Annotated[int, Meta(ge=1, le=100_000_000)]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=80, description="`next_cursor` of the page before.")]
 InState = QueryParameter(name="state", description="Only those in this state.")
@@ -61,57 +58,6 @@ class Sort(StrEnum):
 
     NEWEST = "newest"
     PRICE = "price"
-
-
-class PurchaseBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to buy together, all or nothing."""
-
-    listing_ids: Annotated[
-        list[Id],
-        Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
-    ]
-
-
-class RevealBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which codes to show; all of the purchase unless named."""
-
-    listing_ids: (
-        Annotated[
-            list[Id],
-            Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
-        ]
-        | None
-    ) = None
-
-
-class DisputeBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is wrong with which vouchers of the purchase."""
-
-    listing_ids: Annotated[
-        list[Id],
-        Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
-    ]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, examples=["收银台提示余额不足。"])]
-
-
-class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Money back, or the sale upheld, and why."""
-
-    decision: Decision
-    note: Annotated[str, Meta(min_length=1, max_length=500, examples=["发行方确认余额已被使用。"])]
-
-
-class PriceBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """One listing and its price in fen."""
-
-    listing_id: Id
-    price_fen: Annotated[Fen, Meta(examples=[9_500])]
-
-
-class ListBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Stock to put up for sale, all or nothing."""
-
-    prices: Annotated[list[PriceBody], Meta(min_length=1, max_length=500)]
 
 
 class Filters(Struct, frozen=True, kw_only=True):

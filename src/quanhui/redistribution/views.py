@@ -1,4 +1,4 @@
-"""What people see of listings and purchases."""
+"""What people send and what they see of listings and purchases."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,9 +10,19 @@ from quanhui import vouchers
 from quanhui.base.db import Db
 from quanhui.catalogue import Catalogue
 from quanhui.redistribution import store
-from quanhui.redistribution.rules import Listing, ListingState, Purchase, PurchaseState
+from quanhui.redistribution.rules import (
+    MOST_LISTINGS,
+    Decision,
+    Listing,
+    ListingState,
+    Purchase,
+    PurchaseState,
+)
 
 MASK = "••••"
+
+Id = Annotated[str, Meta(max_length=64, examples=["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"])]
+Fen = Annotated[int, Meta(ge=1, le=100_000_000)]
 
 
 class OfferView(Struct, frozen=True, kw_only=True):
@@ -101,6 +111,57 @@ class DisputeView(Struct, frozen=True, kw_only=True):
     reason: str
     opened_by: str
     opened_at: datetime
+
+
+class PurchaseBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to buy together, all or nothing."""
+
+    listing_ids: Annotated[
+        list[Id],
+        Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
+    ]
+
+
+class RevealBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which codes to show; all of the purchase unless named."""
+
+    listing_ids: (
+        Annotated[
+            list[Id],
+            Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
+        ]
+        | None
+    ) = None
+
+
+class DisputeBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is wrong with which vouchers of the purchase."""
+
+    listing_ids: Annotated[
+        list[Id],
+        Meta(min_length=1, max_length=MOST_LISTINGS, examples=[["lst_01kaqtj3v8f6rr3y1n5w9e2mzc"]]),
+    ]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, examples=["收银台提示余额不足。"])]
+
+
+class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Money back, or the sale upheld, and why."""
+
+    decision: Decision
+    note: Annotated[str, Meta(min_length=1, max_length=500, examples=["发行方确认余额已被使用。"])]
+
+
+class PriceBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """One listing and its price in fen."""
+
+    listing_id: Id
+    price_fen: Annotated[Fen, Meta(examples=[9_500])]
+
+
+class ListBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Stock to put up for sale, all or nothing."""
+
+    prices: Annotated[list[PriceBody], Meta(min_length=1, max_length=500)]
 
 
 async def offer_views(db: Db, listings: Sequence[Listing], catalogue: Catalogue) -> list[OfferView]:
