@@ -74,6 +74,14 @@ class Platform:
                     fresh = True
         return found
 
+    def postgres(self) -> tuple[int, list[int]]:
+        """The postmaster, and its backends that serve the platform."""
+        (postmaster,) = [pid for pid, parent, role in self.processes() if role == "postgres" and parent == self.process.pid]
+        table = _process_table()
+        return postmaster, [
+            pid for pid, (parent, command) in table.items() if parent == postmaster and "quanhui quanhui" in command
+        ]
+
     def processor_seconds(self) -> Counter[str]:
         """Processor time used so far by role, that of children already ended included; and by this driver."""
         used: Counter[str] = Counter({"load driver": time.process_time()})
@@ -170,7 +178,7 @@ class Seller(NamedTuple):
     payee_id: str
 
 
-async def sign_in_sellers(settings: Settings, url: str, count: int) -> list[Seller]:
+async def sign_in_sellers(url: str, count: int) -> list[Seller]:
     """Sessions for verified sample customers, opened directly: signing in is not what is measured."""
     pool = await open_pool(url, size=1, application_name="bench")
     async with transaction(pool) as db:
@@ -299,10 +307,10 @@ async def accept(line: Line, seller: Seller, order: dict[str, Any], key: str) ->
     )
 
 
-async def control(settings: Settings, path: str) -> Any:
-    """Ask the institution's sandbox what really happened."""
-    async with aiohttp.ClientSession() as http, http.get(settings.institution_url + path) as response:
-        return await response.json()
+async def read(url: str) -> str:
+    """Read something that anyone may, such as what the institution's sandbox says really happened."""
+    async with aiohttp.ClientSession(raise_for_status=True) as http, http.get(url) as response:
+        return await response.text()
 
 
 async def until_drained(db: asyncpg.Connection, *, within_s: float) -> None:

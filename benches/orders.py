@@ -97,7 +97,7 @@ def tpcb_per_second(running: Platform) -> float:
 
 async def measure(running: Platform, *, statements: bool) -> None:
     settings, url = running.settings, running.server.url
-    load = Load(await sign_in_sellers(settings, url, SELLERS), codes_to_sell(settings))
+    load = Load(await sign_in_sellers(url, SELLERS), codes_to_sell(settings))
     db = await asyncpg.connect(url)
     await db.execute("CREATE DATABASE tpcb")
     tpcb = tpcb_per_second(running)
