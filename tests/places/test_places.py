@@ -193,7 +193,7 @@ async def test_places_are_served(client, pool: Pool, now):
     near = (await client.get("/places/stores/nearby", params={"lon": lon, "lat": lat})).json()
     assert [(n["store"]["id"], n["distance_m"]) for n in near] == [(store.id, 0)]
     detail = (await client.get(f"/places/stores/{store.id}")).json()
-    assert (detail["store"]["opens"], [desk["zh"] for desk in detail["desks"]]) == ("08:00:00", ["服务台"])
+    assert (detail["store"]["opens"], [desk["zh"] for desk in detail["desks"]]) == ("08:00", ["服务台"])
     page = (await client.get("/places/stores", params={"limit": 1, "region": "510100"})).json()
     assert ([s["id"] for s in page["items"]], page["next_cursor"]) == ([other.id], other.id)
     merchants = (await client.get("/places/merchants")).json()

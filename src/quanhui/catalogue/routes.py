@@ -129,13 +129,25 @@ class NewProduct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     zh: Annotated[Name, Meta(examples=["蓉家福购物卡"])]
     en: Annotated[Name, Meta(examples=["Rongjiafu shopping card"])]
     legal_class: LegalClass
-    multi_draw: bool
+    multi_draw: Annotated[bool, Meta(examples=[True])]
     face_values_fen: Annotated[
         tuple[Fen, ...], Meta(min_length=1, max_length=50, examples=[[10_000, 20_000]])
     ]
-    code_format: CodeFormat
+    code_format: Annotated[
+        CodeFormat,
+        Meta(
+            examples=[
+                {
+                    "prefix": "RJ50",
+                    "alphabet": "0123456789ABCDEFGHJKMNPQRSTVWXYZ",
+                    "body_length": 11,
+                    "check": "iso7064_mod37_36",
+                }
+            ]
+        ),
+    ]
     fee_bps: Annotated[int, Meta(ge=800, le=1200, description="Service fee in basis points.", examples=[900])]
-    validity: Validity
+    validity: Annotated[Validity, Meta(examples=[{"days_from_issue": 1095}])]
     region_codes: Annotated[tuple[RegionCode, ...], Meta(max_length=400, examples=[["510000"]])] = ()
     store_ids: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=5000)] = ()
 

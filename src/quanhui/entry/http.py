@@ -303,8 +303,8 @@ def _tell_malformed(_: Request[Any, Any, Any], error: ValidationException) -> Re
 def _tell_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     ours = error.status_code >= UnexpectedFailure.status
     kind = BY_STATUS.get(error.status_code, UnexpectedFailure if ours else MalformedRequest)
-    headers = {"allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else None
-    return _answer(kind(), headers=headers)
+    allowed = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    return _answer(kind(), headers=allowed)
 
 
 def _tell_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

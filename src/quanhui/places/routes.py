@@ -1,6 +1,5 @@
 """Places over HTTP: where vouchers are bought back and spent. Anyone may look."""
 
-from datetime import time
 from typing import Annotated
 
 from litestar import Response, get
@@ -23,6 +22,7 @@ from quanhui.places.actions import (
 )
 from quanhui.places.rules import RegionLevel, Store, StoreKind
 
+LocalTime = Annotated[str, Meta(pattern="^[0-2][0-9]:[0-5][0-9]$", description="Local time.")]
 REGION_CODE = "^[1-9][0-9]{5}$"
 Cursor = Annotated[str | None, QueryParameter(max_length=64, description="`next_cursor` of the page before.")]
 StoreId = Annotated[str, PathParameter(max_length=64, description="Store id.")]
@@ -62,8 +62,8 @@ class StoreView(Struct, frozen=True, kw_only=True):
     kind: StoreKind
     lon: Annotated[float, Meta(description="WGS-84 degrees east.")]
     lat: Annotated[float, Meta(description="WGS-84 degrees north.")]
-    opens: Annotated[time, Meta(description="Local time.")]
-    closes: Annotated[time, Meta(description="Local time.")]
+    opens: Annotated[LocalTime, Meta(examples=["08:00"])]
+    closes: Annotated[LocalTime, Meta(examples=["22:00"])]
 
 
 class DeskView(Struct, frozen=True):
@@ -168,7 +168,8 @@ async def show_store(call: NamedDependency[Call], store_id: StoreId) -> Response
 
 
 def _view(store: Store) -> StoreView:
-    return StoreView(**{name: getattr(store, name) for name in store.__struct_fields__})
+    told = {name: getattr(store, name) for name in store.__struct_fields__}
+    return StoreView(**{**told, "opens": f"{store.opens:%H:%M}", "closes": f"{store.closes:%H:%M}"})
 
 
 handlers: list[HTTPRouteHandler] = [

@@ -1,0 +1,117 @@
+"""The API does what it documents, whatever is sent: its own OpenAPI description, turned into requests.
+
+A served platform, as it runs in production but for its data. The examples are derived from the description
+alone, so they are the same on every run.
+"""
+
+import asyncio
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import requests
+import schemathesis
+from factories.api import NOWHERE, open_api, settings_for
+from factories.platform import free_ports, quanhui
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis import checks
+from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    missing_required_header,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from quanhui.entry.http import create_app
+
+STAFF_ROLES = (
+    "store_manager", "merchant_operator", "operations", "risk_officer", "finance", "compliance", "administrator",
+)  # fmt: skip
+ENDS_SESSIONS = {"sign_out", "sign_out_everywhere"}
+HIDDEN = {"QUANHUI_" + name for name in ("ISSUER_URL", "INSTITUTION_URL", "SMS_URL")}
+EXAMPLES = int(os.environ.get("QUANHUI_EXAMPLES", "8"))
+READY_WITHIN_S = 30
+
+description = create_app(settings_for("postgresql://nowhere/nothing")).openapi_schema.to_schema()
+schema = schemathesis.openapi.from_dict(description)
+
+
+@pytest.fixture(scope="module")
+async def tokens(sample, copy_database) -> dict[str, str]:
+    """Sessions of a customer, and of one operator who holds every role there is."""
+    url = await copy_database(sample.url)
+    async with open_api(settings_for(url)) as api:
+        member = sample.summary.sign_in_customers[0]
+        store = await api.desk.pool.fetchrow("SELECT id, merchant_id FROM places.store ORDER BY id LIMIT 1")
+        boss = await api.hire(*STAFF_ROLES, store_id=store["id"], merchant_id=store["merchant_id"])
+        return {
+            "url": url,
+            "customer": await api.customer_token(member.id),
+            "staff": await api.staff_token(boss),
+        }
+
+
+@pytest.fixture(scope="module")
+def served(tokens) -> Iterator[str]:
+    """The address of a server with one process, on the database that the tokens are for."""
+    (port,) = free_ports(1)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QUANHUI_")}
+    environment |= dict.fromkeys(HIDDEN, NOWHERE) | {
+        "QUANHUI_DATABASE_URL": tokens["url"],
+        "QUANHUI_HTTP_PORT": str(port),
+        "QUANHUI_HTTP_WORKERS": "1",
+        "QUANHUI_PASSWORD_MEMORY_KIB": "8192",
+        "QUANHUI_PASSWORD_PASSES": "1",
+    }
+    address = f"http://127.0.0.1:{port}"
+    server = quanhui(environment, "serve")
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address + "/health", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield address
+    server.send_signal(signal.SIGTERM)
+    log, _ = server.communicate(timeout=20)
+    assert "request_failed" not in log, log
+
+
+@pytest.fixture(scope="module")
+def line() -> Iterator[requests.Session]:
+    with requests.Session() as opened:
+        yield opened
+
+
+bounded = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=os.environ.get("QUANHUI_EXAMPLES") is None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+CHECKS = [
+    checks.not_a_server_error,
+    content_type_conformance,
+    missing_required_header,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+]
+
+
+@pytest.mark.parametrize("who", ["customer", "staff"])
+@schema.exclude(operation_id=sorted(ENDS_SESSIONS)).parametrize()
+@bounded
+def test_whatever_is_sent_the_answer_is_one_that_is_documented(case, who, served, line, tokens):
+    answer = case.call(base_url=served, session=line, headers={"authorization": f"Bearer {tokens[who]}"})
+    case.validate_response(answer, checks=CHECKS)
