@@ -91,13 +91,15 @@ async def test_a_price_does_not_depend_on_the_seller(db: Db, deal: Deal):
     ]
 
 
-async def test_another_balance_or_fee_or_day_has_another_hash_of_inputs(db: Db, deal: Deal):
+async def test_another_balance_or_day_or_fee_has_another_hash_of_inputs(db: Db, deal: Deal, now):
+    code = await deal.issue(db)
     orders = [
-        await deal.sell(db, await deal.issue(db)),
+        await deal.sell(db, code),
         await deal.sell(db, await deal.issue(db, face_fen=100_01)),
         await deal.sell(db, await deal.issue(db, days=300)),
-        await deal.sell(db, await deal.issue(db, COUPON)),
     ]
+    await db.execute("UPDATE catalogue.product SET fee_bps = fee_bps + 1 WHERE id = $1", CARD.id)
+    orders.append(await deal.sell(db, code, at=now + timedelta(seconds=2)))
     assert len({order.quote.inputs_hash for order in orders}) == 4
 
 
