@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import msgspec
@@ -40,10 +40,17 @@ from quanhui.verifier import verify_growth
 
 CLIENTS = 12
 SELLERS = 600
-VOUCHERS = 40_000
+VOUCHERS = 20_000
 EVERY_S = 6.0
 SETTLED_WITHIN_S = 90
 AGAIN_AFTER_S = 0.2
+VICTIMS = (
+    "serving process",
+    "keeper of the serving processes",
+    "worker",
+    "backend of PostgreSQL",
+    "postmaster",
+)
 EVENTS = ["claimed", "payout_succeeded", "rekeyed", "title_transferred"]
 
 FACTS = """
@@ -116,36 +123,36 @@ class Load:
                 self.accepted.append(order_id)
 
 
-def victims(running: Platform) -> Iterator[tuple[str, int]]:
-    """Whom to kill next, over and over: what it is, and its process id at this moment."""
-    for what in itertools.cycle(("serving process", "keeper of the serving processes", "worker", "backend", "postmaster")):
-        found = running.processes()
-        roles = {pid: role for pid, _, role in found}
-        postmaster, backends = running.postgres()
-        pids = {
-            "serving process": [pid for pid, parent, role in found if role == "http" == roles.get(parent)],
-            "keeper of the serving processes": [
-                pid for pid, parent, role in found if role == "http" != roles.get(parent)
-            ],
-            "worker": [pid for pid, _, role in found if role == "worker"],
-            "backend": backends,
-            "postmaster": [postmaster],
-        }
-        yield what, pids[what][0]
+def victim(running: Platform, what: str) -> int:
+    """The process to kill."""
+    found = running.processes()
+    http = {pid for pid, _, role in found if role == "http"}
+    postmaster, backends = running.postgres()
+    (pid, *_) = {
+        "serving process": [pid for pid, parent, _ in found if pid in http and parent in http],
+        "keeper of the serving processes": [
+            pid for pid, parent, _ in found if pid in http and parent not in http
+        ],
+        "worker": [pid for pid, _, role in found if role == "worker"],
+        "backend of PostgreSQL": backends,
+        "postmaster": [postmaster],
+    }[what]
+    return pid
 
 
 async def attack(running: Platform, load: Load, *, times: int) -> list[tuple[str, float]]:
     """Kill, and see how long it takes until a sale is accepted again."""
     outages = []
-    for what, pid in itertools.islice(victims(running), times):
+    for what in itertools.islice(itertools.cycle(VICTIMS), times):
         await asyncio.sleep(EVERY_S)
-        before, killed = len(load.accepted), time.perf_counter()
-        os.kill(pid, signal.SIGKILL)
+        killed = time.perf_counter()
+        os.kill(victim(running, what), signal.SIGKILL)
         await asyncio.sleep(0.1)
         before = len(load.accepted)
         while len(load.accepted) == before:
             assert time.perf_counter() - killed < 60, f"no sale for a minute after killing the {what}"
             await asyncio.sleep(0.02)
+        print("DBG", what, time.perf_counter() - killed, flush=True)
         outages.append((what, time.perf_counter() - killed))
     return outages
 
@@ -162,7 +169,9 @@ async def until_settled(db: asyncpg.Connection) -> float:
 async def check(running: Platform, db: asyncpg.Connection, accepted: list[str], first_note: str) -> None:
     """Every promise, checked against the outside where there is one."""
     base = f"http://127.0.0.1:{running.settings.http_port}/v1/evidence"
-    settled = {row["id"] for row in await db.fetch("SELECT id FROM buyback.buyback_order WHERE state = 'settled'")}
+    settled = {
+        row["id"] for row in await db.fetch("SELECT id FROM buyback.buyback_order WHERE state = 'settled'")
+    }
     assert settled == set(accepted), (len(settled), len(accepted))
     payouts = await db.fetch(
         "SELECT a.out_no, p.amount_fen FROM settlement.payout p JOIN settlement.attempt a ON a.payout_id = p.id"

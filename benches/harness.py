@@ -76,10 +76,14 @@ class Platform:
 
     def postgres(self) -> tuple[int, list[int]]:
         """The postmaster, and its backends that serve the platform."""
-        (postmaster,) = [pid for pid, parent, role in self.processes() if role == "postgres" and parent == self.process.pid]
+        (postmaster,) = [
+            pid for pid, parent, role in self.processes() if role == "postgres" and parent == self.process.pid
+        ]
         table = _process_table()
         return postmaster, [
-            pid for pid, (parent, command) in table.items() if parent == postmaster and "quanhui quanhui" in command
+            pid
+            for pid, (parent, command) in table.items()
+            if parent == postmaster and "quanhui quanhui" in command
         ]
 
     def processor_seconds(self) -> Counter[str]:
@@ -351,7 +355,9 @@ def show_processors(before: Counter[str], after: Counter[str], seconds: float, t
             share = spent / seconds / cores * 100
             print(f"  processors, {role:44} {share:10.1f} %    {spent / things * 1000:.2f} ms each")
     total = sum(used.values())
-    print(f"  processors, {'together':44} {total / seconds / cores * 100:10.1f} %    {total / things * 1000:.2f} ms each")
+    print(
+        f"  processors, {'together':44} {total / seconds / cores * 100:10.1f} %    {total / things * 1000:.2f} ms each"
+    )
 
 
 def show_load() -> None:

@@ -112,7 +112,9 @@ async def measure(running: Platform, *, statements: bool) -> None:
         show(f"  p{percent}", percentile(load.seconds["quote"], percent), "ms", wanted)
 
     if statements:
-        await db.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements; SELECT pg_stat_statements_reset()")
+        await db.execute(
+            "CREATE EXTENSION IF NOT EXISTS pg_stat_statements; SELECT pg_stat_statements_reset()"
+        )
     used, started = running.processor_seconds(), time.perf_counter()
     await load.run(settings.http_port, clients=ORDER_CLIENTS, count=ORDERS, accepting=True)
     accepted_s = time.perf_counter() - started
