@@ -65,6 +65,21 @@ async def test_a_killed_child_is_started_again(tmp_path):
         assert told == [f"one was killed by SIGKILL, see {log}; starting it again in 0.5 s"]
 
 
+async def test_a_killed_child_is_started_again_though_its_own_child_still_holds_its_output(tmp_path):
+    code = f"""
+        import subprocess, sys
+        grandchild = subprocess.Popen([sys.executable, "-c", {LIVE!r}])
+        print(grandchild.pid, flush=True)
+        grandchild.wait()
+        """
+    async with supervised([child("one", code)], tmp_path) as (keeper, _):
+        await until((tmp_path / "one.log").exists)
+        first, grandchild = keeper.pid("one"), int((tmp_path / "one.log").read_text().split()[0])
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: keeper.pid("one") not in (None, first))
+        assert not is_alive(grandchild)
+
+
 async def test_a_child_that_keeps_failing_waits_longer_each_time(tmp_path):
     async with supervised([child("one", "raise SystemExit(3)")], tmp_path) as (_, told):
         await until(lambda: len(told) == 3)

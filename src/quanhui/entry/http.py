@@ -1,7 +1,10 @@
 """HTTP: mounts every domain's routes, finds out who calls, refuses what was not declared, tells problems."""
 
 import os
+import re
 import secrets
+import signal
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -44,6 +47,7 @@ from quanhui.entry.errors import (
     UnexpectedFailure,
     UnsupportedMediaType,
 )
+from quanhui.entry.lifeline import die_with_parent
 from quanhui.entry.logging import set_up_logging
 from quanhui.entry.settings import Settings, load
 from quanhui.entry.wiring import open_desk
@@ -78,6 +82,10 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+SENT = re.compile(r"(?<=unknown field) `.*`|(?<=value) '.*'", re.DOTALL)
+"""Where the words of a validation error repeat what was sent."""
+UNREADABLE = (asyncpg.DataError, UnicodeError, RecursionError)
+"""What text that no table takes, and nesting that no parser follows, come to."""
 DATABASE_AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -111,7 +119,8 @@ def serve(settings: Settings) -> None:
 
 
 def app_from_environment() -> Litestar:
-    """The application of one serving process."""
+    """The application of one serving process, which ends with the one that keeps it: nobody else would."""
+    die_with_parent(os.getppid(), signal.SIGKILL)
     settings = load(os.environ)
     set_up_logging(as_json=settings.in_production, level=settings.log_level)
     return create_app(settings)
@@ -293,7 +302,7 @@ def _tell_malformed(_: Request[Any, Any, Any], error: ValidationException) -> Re
     """Which fields are wrong and how; what was sent is not repeated, for it may hold a code."""
     extra = error.extra if isinstance(error.extra, list) else []
     fields = [
-        {"field": str(each.get("key", "")), "wrong": str(each.get("message", ""))}
+        {"field": str(each.get("key", "")), "wrong": SENT.sub("", str(each.get("message", "")))}
         for each in extra
         if isinstance(each, dict)
     ]
@@ -308,8 +317,9 @@ def _tell_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Any]
 
 
 def _tell_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Whatever else happened: bad text for the database, a database that is away, or a fault of ours."""
-    if isinstance(error, asyncpg.DataError | UnicodeError):
+    """Whatever else happened: input that turns out bad, a database that is away, or a fault of ours."""
+    if isinstance(error, UNREADABLE):
+        log.warning("request_unreadable", path=request.url.path, error=type(error).__name__)
         return _answer(MalformedRequest())
     if isinstance(error, DATABASE_AWAY):
         log.warning("database_unreachable", error=type(error).__name__)

@@ -131,11 +131,13 @@ class Supervisor:
 
     async def _run_once(self, child: Child) -> str:
         """Start a child and follow it to its end; says how it ended."""
+        printed, prints = os.pipe()  # our own: asyncio's waits for its end, which a grandchild can put off
+        source = await _open_reader(printed)
         try:
             process = await asyncio.create_subprocess_exec(
                 *child.command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=prints,
                 stderr=asyncio.subprocess.STDOUT,
                 env={**os.environ, **child.environment},
                 start_new_session=True,
@@ -143,8 +145,9 @@ class Supervisor:
             )
         except OSError as error:
             return f"could not start ({error.strerror})"
-        assert process.stdout
-        copying = asyncio.create_task(copy_to_log(process.stdout, self._log_dir / f"{child.name}.log"))
+        finally:
+            os.close(prints)
+        copying = asyncio.create_task(copy_to_log(source, self._log_dir / f"{child.name}.log"))
         self._running[child.name] = _Running(process, copying)
         code = await process.wait()
         _kill_group(process.pid)  # whatever it left behind would stand in the next one's way
@@ -182,6 +185,15 @@ class Supervisor:
                 self._report(f"{error}; trying again in {pause:g} s")
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+async def _open_reader(descriptor: int) -> asyncio.StreamReader:
+    """A stream of what comes out of a pipe; it closes the descriptor at the end."""
+    source = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return source
 
 
 async def copy_to_log(source: asyncio.StreamReader, file: Path) -> None:
