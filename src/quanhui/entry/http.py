@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import signal
-import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
