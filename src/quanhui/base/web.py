@@ -11,6 +11,7 @@ that raises rolls everything back, the key with it, so a failed attempt never po
 """
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from quanhui.base.errors import IdempotencyKeyMissing, IdempotencyKeyReused, Pro
 
 queries = load_queries(__file__, "web.sql")
 
-KEY_LENGTH = 128
+KEY = re.compile(r"[!-~]{1,128}")
 ANSWERS_KEPT = timedelta(days=7)
 """How long a client may retry a command under its key."""
 
@@ -118,7 +119,7 @@ class Call:
     def require_key(self) -> str:
         """The request's Idempotency-Key. Raises `IdempotencyKeyMissing`."""
         key = self._key
-        if key is None or not 1 <= len(key) <= KEY_LENGTH or not key.isascii() or not key.isprintable():
+        if key is None or not KEY.fullmatch(key):
             raise IdempotencyKeyMissing
         return key
 
