@@ -111,7 +111,8 @@ async def take(db: Db, subscriber: str, *, limit: int, now: datetime) -> Batch |
     )
     if not rows:
         return None
-    return Batch(subscriber, lease, [Job(**dict(row)) for row in rows])
+    jobs = [Job(**dict(row)) for row in rows]
+    return Batch(subscriber, lease, sorted(jobs, key=lambda job: job.id))
 
 
 async def due(db: Db, *, now: datetime) -> list[str]:

@@ -2,7 +2,8 @@
 
 One look at the queues tells which subscribers have something to do; each then works its queue down, a
 batch at a time, beside the others. A verb and the ticking off of its facts are one transaction. When a batch
-fails, its facts are tried one by one, so that a single bad one waits alone. Any number of workers may run.
+fails, its facts are tried one by one, so that a single bad one waits alone: those of a verb at once, those of
+an errand when they come up again. Any number of workers may run.
 """
 
 import asyncio
@@ -62,7 +63,8 @@ class Worker:
     async def drain(self) -> None:
         """Work until nothing is due: for tests and for the demo of a story."""
         while due := await self._due():
-            await asyncio.gather(*(self._work_down(step) for step in due))
+            never = asyncio.Event()
+            await asyncio.gather(*(self._work_down(step, never) for step in due))
 
     async def do_chores(self) -> None:
         """Do every chore that is due, once."""
@@ -74,7 +76,7 @@ class Worker:
             nothing: list[Step] = []
             for step in await _patiently(self._due, default=nothing):
                 if step.subscriber not in self._busy:
-                    self._begin(step)
+                    self._begin(step, stop)
             await _pause(stop, IDLE_PAUSE_S)
 
     async def _do_chores(self, stop: asyncio.Event) -> None:
@@ -82,8 +84,8 @@ class Worker:
             await _patiently(self.do_chores, default=None)
             await _pause(stop, CHORE_PAUSE_S)
 
-    def _begin(self, step: Step) -> None:
-        task = asyncio.create_task(_patiently(lambda: self._work_down(step), default=None))
+    def _begin(self, step: Step, stop: asyncio.Event) -> None:
+        task = asyncio.create_task(_patiently(lambda: self._work_down(step, stop), default=None))
         self._busy[step.subscriber] = task
         task.add_done_callback(lambda _: self._busy.pop(step.subscriber))
 
@@ -92,8 +94,8 @@ class Worker:
             due = await outbox.due(db, now=self._clock())
         return [self._steps[name] for name in due if name in self._steps]
 
-    async def _work_down(self, step: Step) -> None:
-        while True:
+    async def _work_down(self, step: Step, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             now = self._clock()
             async with transaction(self._desk.pool) as db:
                 batch = await outbox.take(db, step.subscriber, limit=BATCH, now=now)
@@ -120,16 +122,15 @@ class Worker:
                 await self._run_verb(step, batch, [job], now)
 
     async def _run_errand(self, step: Step, batch: Batch, now: datetime) -> None:
-        if not step.alone:
-            await self._run_one_errand(step, batch, batch.jobs, now)
-            return
         gate = asyncio.Semaphore(ERRANDS_AT_ONCE)
 
-        async def run_alone(job: Job) -> None:
+        async def run(jobs: Sequence[Job]) -> None:
             async with gate:
-                await self._run_one_errand(step, batch, [job], now)
+                await self._run_one_errand(step, batch, jobs, now)
 
-        await asyncio.gather(*(run_alone(job) for job in batch.jobs))
+        together = [job for job in batch.jobs if not step.alone and job.attempts == 0]
+        alone = [[job] for job in batch.jobs if step.alone or job.attempts > 0]
+        await asyncio.gather(*(run(jobs) for jobs in [together, *alone] if jobs))
 
     async def _run_one_errand(self, step: Step, batch: Batch, jobs: Sequence[Job], now: datetime) -> None:
         assert step.errand
@@ -185,7 +186,12 @@ def _is_lost(error: Exception) -> bool:
         asyncpg.InterfaceError,
         asyncpg.OperatorInterventionError,
     )
-    return isinstance(error, lost)
+    still_there = (
+        TimeoutError,  # an OSError: a statement took too long
+        ValueError,  # an InterfaceError among them: an argument of the wrong type
+        asyncpg.QueryCanceledError,
+    )
+    return isinstance(error, lost) and not isinstance(error, still_there)
 
 
 async def _patiently(work: Callable[[], Awaitable[Result]], *, default: Result) -> Result:
