@@ -5,7 +5,8 @@ returns an awaitable: `rows = await queries.find_orders(db, order_ids=[...])`. T
 comes back: none = list of rows, `^` = one row or None, `$` = one value, `!` = nothing.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -23,15 +24,29 @@ Row: TypeAlias = asyncpg.Record
 
 T = TypeVar("T")
 
+OPTIONAL_FILTER = re.compile(r"\$\d+(::[a-z]+(\[\])?)? IS NULL OR")
+"""What a filter that may be left out looks like in a query: it wants a plan for the filters given."""
+
 
 class _Queries(AsyncPGAdapter):
     """aiosql adapter whose calls are plain coroutines, on one connection that the caller holds."""
 
     is_aio_driver = False  # aiosql then returns our coroutine as it is
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._filtered: set[str] = set()
+
+    def process_sql(self, query_name: str, op_type: Any, sql: str) -> str:
+        processed: str = super().process_sql(query_name, op_type, sql)  # type: ignore[no-untyped-call]
+        if OPTIONAL_FILTER.search(processed):
+            self._filtered.add(query_name)
+        return processed
+
     def select(self, db: Db, name: str, sql: str, args: Any, record_class: Any = None) -> Any:
         assert record_class is None
-        return db.fetch(sql, *self._in_order(name, args))
+        values = self._in_order(name, args)
+        return _fetch_planned(db, sql, values) if name in self._filtered else db.fetch(sql, *values)
 
     def select_one(self, db: Db, name: str, sql: str, args: Any, record_class: Any = None) -> Any:
         assert record_class is None
@@ -47,6 +62,13 @@ class _Queries(AsyncPGAdapter):
         return [args[parameter] for parameter in self.var_sorted[name]]
 
 
+async def _fetch_planned(db: Db, sql: str, values: Sequence[Any]) -> list[Row]:
+    """Rows of a query with optional filters, by a plan for those that are given."""
+    async with db.transaction():
+        await db.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        return await db.fetch(sql, *values)
+
+
 def load_queries(module_file: str, name: str = "queries.sql") -> Any:
     """Load the SQL beside a module; every module with SQL says `queries = load_queries(__file__)`."""
     path = Path(module_file).with_name(name)
@@ -54,7 +76,11 @@ def load_queries(module_file: str, name: str = "queries.sql") -> Any:
 
 
 async def open_pool(url: str, *, size: int, application_name: str) -> Pool:
-    """A pool of connections that speak UTC and read and write JSON as Python values."""
+    """A pool of connections that speak UTC and read and write JSON as Python values.
+
+    A statement is planned once a connection: planning it anew for the length of each array that it is given
+    would cost the server more than running it. Lists with optional filters are the exception.
+    """
     return await asyncpg.create_pool(
         url,
         min_size=1,
@@ -63,7 +89,12 @@ async def open_pool(url: str, *, size: int, application_name: str) -> Pool:
         reset=_keep_session,
         max_inactive_connection_lifetime=0,
         command_timeout=30,
-        server_settings={"application_name": application_name, "timezone": "UTC", "jit": "off"},
+        server_settings={
+            "application_name": application_name,
+            "timezone": "UTC",
+            "jit": "off",
+            "plan_cache_mode": "force_generic_plan",
+        },
     )
 
 
