@@ -88,7 +88,7 @@ async def ask_issuers(
     """
     by_issuer: dict[str, list[ReadCode]] = {}
     for code in codes:
-        if code.refusal is None and not code.own_issue and code.issuer_id:
+        if code.is_outside and code.issuer_id:
             by_issuer.setdefault(code.issuer_id, []).append(code)
     checks: dict[int, BalanceCheck] = {}
     for issuer_id, asked in by_issuer.items():

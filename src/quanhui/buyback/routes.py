@@ -29,7 +29,7 @@ from quanhui.buyback.rules import (
 )
 from quanhui.buyback.terms import TermsSource
 from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view, rejection_view
-from quanhui.catalogue import Connectors
+from quanhui.catalogue import BalanceCheck, Connectors
 from quanhui.compliance import Method
 
 OrderId = Annotated[str, PathParameter(max_length=64, description="Order id.")]
@@ -114,11 +114,13 @@ async def sell(
     be bought carry a problem; the quote is for the rest. When every line is refused the answer is a problem
     with the `order_id`, which may be appealed.
     """
-    if (answered := await call.replay()) is not None:
-        return answered
     present = await terms.get(call.pool, call.now)
     codes = read_codes(present, [Item(text=item.code, product_id=item.product_id) for item in data.items])
-    checks = await ask_issuers(connectors, codes, now=call.now)
+    checks: dict[int, BalanceCheck] = {}
+    if any(code.is_outside for code in codes):
+        if (answered := await call.replay()) is not None:
+            return answered
+        checks = await ask_issuers(connectors, codes, now=call.now)
     named = frozenset(number for number, item in enumerate(data.items, 1) if item.product_id)
     submission = Submission(seller_id=call.actor.id, device_id=call.device_id, long_quote=data.long_quote)
 

@@ -136,6 +136,11 @@ class ReadCode(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: bytes | None = None
     refusal: Refusal | None = None
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether another issuer has to be asked about it."""
+        return self.refusal is None and not self.own_issue
+
     def __repr__(self) -> str:
         return f"ReadCode(number={self.number}, product_id={self.product_id!r}, refusal={self.refusal!r})"
 
