@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import cleandoc
 from typing import Any
 
@@ -131,9 +132,21 @@ def _complete(
     operation.description = f"{told}\n\n{note}".strip()
     if is_command and isinstance(access, Access):
         operation.parameters = [*(operation.parameters or []), _IDEMPOTENCY_KEY]
+    for parameter in operation.parameters or ():
+        if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+            parameter.schema = _without_null(parameter.schema)
     body = getattr(operation.request_body, "content", {}).get(JSON)
     if body:
         body.example = _worked(body.schema, known)
+
+
+def _without_null(schema: Schema) -> Schema | Reference:
+    """A parameter is given or left out: a query string has no null."""
+    choices = [each for each in schema.one_of or () if getattr(each, "type", None) is not OpenAPIType.NULL]
+    if len(choices) != 1:
+        return schema
+    (only,) = choices
+    return only if isinstance(only, Reference) else replace(schema, one_of=None, type=only.type)
 
 
 def _words(handler: HTTPRouteHandler) -> tuple[str, str]:

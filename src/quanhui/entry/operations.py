@@ -9,7 +9,7 @@ from typing import Annotated
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody, Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui import evidence, staff, vouchers
@@ -23,9 +23,9 @@ from quanhui.base.web import Call
 from quanhui.story import VOUCHERS_FROZEN
 from quanhui.vouchers import Custody, Integrity, Value, Voucher
 
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
 Reason = Annotated[str, Meta(min_length=1, max_length=200, description="Why, for the record.")]
-VoucherId = Annotated[str, Parameter(max_length=64)]
+VoucherId = Annotated[str, PathParameter(max_length=64, description="Voucher id.")]
 
 
 class QueueView(Struct, frozen=True):
@@ -115,10 +115,15 @@ async def list_queues(call: NamedDependency[Call]) -> Response[list[QueueView]]:
 )
 async def list_dead_letters(
     call: NamedDependency[Call],
-    cursor: Annotated[int | None, Parameter(ge=0, le=2**63 - 1)] = None,
+    cursor: Annotated[
+        int | None, QueryParameter(ge=0, le=2**63 - 1, description="`next_cursor` of the page before.")
+    ] = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[Page[DeadLetterView]]:
-    """See which facts were given up 死信, newest first."""
+    """See which facts were given up 死信
+
+    Newest first, with the failure that came last.
+    """
     rows = await call.query(lambda db: outbox.dead_letters(db, before=cursor, limit=limit + 1))
     letters = [DeadLetterView(**{**dict(row), "id": str(row["id"])}) for row in rows]
     return Response(page_of(letters, limit=limit))
