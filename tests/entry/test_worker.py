@@ -16,6 +16,7 @@ from quanhui.base.db import Db, Pool, prepare_connection, transaction
 from quanhui.base.outbox import Fact, Job
 from quanhui.base.steps import Chore, Step, When
 from quanhui.entry import worker
+from quanhui.entry.logging import MASK
 from quanhui.entry.worker import ERRANDS_AT_ONCE, Worker
 from quanhui.story import Desk
 
@@ -172,15 +173,20 @@ async def test_a_poisoned_fact_of_a_verb_waits_alone_while_its_batch_mates_succe
     assert await waiting(pool) == [(POISON, 1)]
 
 
-async def test_a_poisoned_fact_lies_among_the_dead_letters_in_the_end_and_says_why(pool: Pool, now):
+async def test_a_poisoned_fact_lies_among_the_dead_letters_in_the_end_and_says_why_without_a_code(
+    pool: Pool, now
+):
     async def work(_db: Db, _jobs: Sequence[Job], _: datetime) -> None:
-        raise RuntimeError("no good")
+        raise RuntimeError("no good: RJ50-7K2M-9QX4-T3WB")
 
     await emit(pool, [verb(work)], ["x_01"], now)
     for day in range(outbox.MAX_ATTEMPTS):
         await drain(pool, verb(work), Clock(now + timedelta(days=day)))
     row = await pool.fetchrow("SELECT attempts, dead_at, last_error FROM base.job")
-    assert (row["attempts"], row["last_error"]) == (outbox.MAX_ATTEMPTS, "RuntimeError: no good")
+    assert (row["attempts"], row["last_error"]) == (
+        outbox.MAX_ATTEMPTS,
+        f"RuntimeError: no good: {MASK}",
+    )
     assert row["dead_at"] == now + timedelta(days=outbox.MAX_ATTEMPTS - 1)
 
 

@@ -21,13 +21,14 @@ from quanhui.base.db import Db, transaction
 from quanhui.base.outbox import Batch, Job, LeaseLost
 from quanhui.base.steps import Chore, Step
 from quanhui.catalogue import CatalogueCache
+from quanhui.entry.logging import mask_text
 from quanhui.entry.settings import Settings
 from quanhui.entry.wiring import open_desk
 from quanhui.story import CHORES, STORY, Desk
 
 BATCH = 100
 ERRANDS_AT_ONCE = 16
-IDLE_PAUSE_S = 0.05
+IDLE_PAUSE_S = 0.1
 CHORE_PAUSE_S = 0.5
 DATABASE_DOWN_PAUSE_S = 1.0
 FINISH_WITHIN_S = 15
@@ -97,7 +98,7 @@ class Worker:
     async def _work_down(self, step: Step, stop: asyncio.Event) -> None:
         while not stop.is_set():
             now = self._clock()
-            async with transaction(self._desk.pool) as db:
+            async with self._desk.pool.acquire() as db:
                 batch = await outbox.take(db, step.subscriber, limit=BATCH, now=now)
             if batch is None:
                 return
@@ -105,6 +106,8 @@ class Worker:
                 await self._run_verb(step, batch, batch.jobs, now)
             else:
                 await self._run_errand(step, batch, now)
+            if len(batch.jobs) < BATCH:
+                return
 
     async def _run_verb(self, step: Step, batch: Batch, jobs: Sequence[Job], now: datetime) -> None:
         assert step.verb
@@ -153,7 +156,8 @@ class Worker:
             exc_info=jobs[0].attempts == 0,
         )
         async with transaction(self._desk.pool) as db:
-            await batch.failed(db, jobs, f"{type(error).__name__}: {error}", now=self._clock())
+            words = mask_text(f"{type(error).__name__}: {error}")
+            await batch.failed(db, jobs, words, now=self._clock())
 
     async def _do_chore(self, chore: Chore) -> None:
         now = self._clock()
