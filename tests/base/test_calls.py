@@ -1,6 +1,7 @@
 """Commands under an Idempotency-Key: the same key and body, the same answer; never half of one."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -31,12 +32,19 @@ class Verb:
 
 
 @pytest.fixture
-def call(pool: Pool, now):
+async def answers(module_pool: Pool) -> AsyncIterator[Pool]:
+    """A database in which nothing was answered yet."""
+    yield module_pool
+    await module_pool.execute("TRUNCATE base.answer, base.chore")
+
+
+@pytest.fixture
+def call(answers: Pool, now):
     def make(
         key: str | None = "key", *, body: bytes = b"{}", actor_id: str = "cus_1", target: str = "POST /x"
     ):
         actor = Actor(kind=ActorKind.CUSTOMER, id=actor_id, grants={})
-        return Call(actor=actor, now=now, pool=pool, target=target, key=key, body=body, device_id=None)
+        return Call(actor=actor, now=now, pool=answers, target=target, key=key, body=body, device_id=None)
 
     return make
 
@@ -70,29 +78,29 @@ async def test_keys_of_two_people_do_not_meet(call):
     assert answer.content == b'{"number":2}'
 
 
-async def test_a_failed_attempt_does_not_poison_the_key_and_leaves_nothing(call, pool: Pool):
+async def test_a_failed_attempt_does_not_poison_the_key_and_leaves_nothing(call, answers: Pool):
     verb = Verb(fails=1)
     with pytest.raises(NotFound):
         await call().command(verb)
     assert await call().replay() is None
-    assert await pool.fetchval("SELECT count(*) FROM base.chore") == 0
+    assert await answers.fetchval("SELECT count(*) FROM base.chore") == 0
     assert (await call().command(verb)).content == b'{"number":2}'
 
 
 async def test_requests_at_once_under_one_key_do_the_work_once_and_all_get_the_answer(call):
     verb = Verb()
-    answers = await asyncio.gather(*(call().command(verb) for _ in range(10)))
-    assert {answer.content for answer in answers} == {b'{"number":1}'}
+    given = await asyncio.gather(*(call().command(verb) for _ in range(10)))
+    assert {answer.content for answer in given} == {b'{"number":1}'}
     assert verb.runs == 1
 
 
-async def test_an_answer_that_holds_a_secret_is_not_kept(call, pool: Pool):
+async def test_an_answer_that_holds_a_secret_is_not_kept(call, answers: Pool):
     verb = Verb()
     for run in (1, 2):
         answer = await call().command(verb, keep_answer=False)
         assert answer.content == b'{"number":%d}' % run
     assert await call().replay() is None
-    assert await pool.fetchval("SELECT body FROM base.answer") is None
+    assert await answers.fetchval("SELECT body FROM base.answer") is None
     with pytest.raises(IdempotencyKeyReused):
         await call(body=b"[]").command(verb, keep_answer=False)
 
@@ -112,7 +120,7 @@ async def test_a_command_needs_a_key_of_visible_characters(call, key):
     assert verb.runs == 0
 
 
-async def test_answers_are_kept_for_as_long_as_a_client_may_retry(call, pool: Pool, now):
+async def test_answers_are_kept_for_as_long_as_a_client_may_retry(call, answers: Pool, now):
     await call().command(Verb())
-    assert await forget_answers(pool, now=now + ANSWERS_KEPT) == 0
-    assert await forget_answers(pool, now=now + 2 * ANSWERS_KEPT) == 1
+    assert await forget_answers(answers, now=now + ANSWERS_KEPT) == 0
+    assert await forget_answers(answers, now=now + 2 * ANSWERS_KEPT) == 1

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -23,6 +23,13 @@ from quanhui.story import Desk
 HAPPENED = "test.happened"
 WHEN = When(HAPPENED)
 POISON = "x_13"
+
+
+@pytest.fixture
+async def queues(module_pool: Pool) -> AsyncIterator[Pool]:
+    """A database with empty queues and no chores."""
+    yield module_pool
+    await module_pool.execute("TRUNCATE base.job, base.route, base.chore")
 
 
 class Clock:
@@ -72,7 +79,7 @@ async def drain(pool: Pool, step: Step, clock: Clock) -> None:
     await asyncio.wait_for(Worker(desk(pool), [step], (), clock=clock).drain(), 20)
 
 
-async def test_facts_reach_their_verb_many_at_a_time_and_in_order(pool: Pool, now):
+async def test_facts_reach_their_verb_many_at_a_time_and_in_order(queues: Pool, now):
     batches: list[list[str]] = []
 
     async def work(db: Db, jobs: Sequence[Job], at: datetime) -> None:
@@ -80,13 +87,13 @@ async def test_facts_reach_their_verb_many_at_a_time_and_in_order(pool: Pool, no
         batches.append([job.subject for job in jobs])
         await write(db, jobs)
 
-    await emit(pool, [verb(work)], subjects(30), now)
-    await drain(pool, verb(work), Clock(now))
+    await emit(queues, [verb(work)], subjects(30), now)
+    await drain(queues, verb(work), Clock(now))
     assert batches == [subjects(30)]
-    assert (await written(pool), await waiting(pool)) == (subjects(30), [])
+    assert (await written(queues), await waiting(queues)) == (subjects(30), [])
 
 
-async def test_a_long_queue_is_worked_down_batch_by_batch(pool: Pool, now, monkeypatch):
+async def test_a_long_queue_is_worked_down_batch_by_batch(queues: Pool, now, monkeypatch):
     monkeypatch.setattr(worker, "BATCH", 4)
     sizes: list[int] = []
 
@@ -94,13 +101,13 @@ async def test_a_long_queue_is_worked_down_batch_by_batch(pool: Pool, now, monke
         sizes.append(len(jobs))
         await write(db, jobs)
 
-    await emit(pool, [verb(work)], subjects(10), now)
-    await drain(pool, verb(work), Clock(now))
+    await emit(queues, [verb(work)], subjects(10), now)
+    await drain(queues, verb(work), Clock(now))
     assert sizes == [4, 4, 2]
-    assert await written(pool) == subjects(10)
+    assert await written(queues) == subjects(10)
 
 
-async def test_a_verb_and_the_ticking_off_of_its_fact_are_one_transaction(pool: Pool, now):
+async def test_a_verb_and_the_ticking_off_of_its_fact_are_one_transaction(queues: Pool, now):
     """The verb has written when it fails: nothing of it stays, and the fact waits for another try."""
 
     async def work(db: Db, jobs: Sequence[Job], _: datetime) -> None:
@@ -108,25 +115,25 @@ async def test_a_verb_and_the_ticking_off_of_its_fact_are_one_transaction(pool: 
         if jobs[0].attempts == 0:
             raise RuntimeError("after writing")
 
-    await emit(pool, [verb(work)], ["x_01"], now)
-    await drain(pool, verb(work), Clock(now))
-    assert (await written(pool), await waiting(pool)) == ([], [("x_01", 1)])
-    await drain(pool, verb(work), Clock(now + timedelta(seconds=1)))
-    assert (await written(pool), await waiting(pool)) == (["x_01"], [])
+    await emit(queues, [verb(work)], ["x_01"], now)
+    await drain(queues, verb(work), Clock(now))
+    assert (await written(queues), await waiting(queues)) == ([], [("x_01", 1)])
+    await drain(queues, verb(work), Clock(now + timedelta(seconds=1)))
+    assert (await written(queues), await waiting(queues)) == (["x_01"], [])
 
 
-async def test_a_verb_that_outlived_its_lease_leaves_nothing(pool: Pool, now):
+async def test_a_verb_that_outlived_its_lease_leaves_nothing(queues: Pool, now):
     """Another worker has the facts by then: what this one did is rolled back, and counts against nobody."""
 
     async def work(db: Db, jobs: Sequence[Job], _: datetime) -> None:
         await write(db, jobs)
-        async with transaction(pool) as other:
+        async with transaction(queues) as other:
             taken = await outbox.take(other, "test.verb", limit=10, now=now + outbox.LEASE)
         assert taken is not None
 
-    await emit(pool, [verb(work)], ["x_01"], now)
-    await drain(pool, verb(work), Clock(now))
-    assert (await written(pool), await waiting(pool)) == ([], [("x_01", 0)])
+    await emit(queues, [verb(work)], ["x_01"], now)
+    await drain(queues, verb(work), Clock(now))
+    assert (await written(queues), await waiting(queues)) == ([], [("x_01", 0)])
 
 
 async def raise_wrong_key(_db: Db, _job: Job) -> None:
@@ -160,29 +167,29 @@ POISONS = [
 
 
 @pytest.mark.parametrize("bite", POISONS, ids=lambda bite: bite.__name__)
-async def test_a_poisoned_fact_of_a_verb_waits_alone_while_its_batch_mates_succeed(pool: Pool, now, bite):
+async def test_a_poisoned_fact_of_a_verb_waits_alone_while_its_batch_mates_succeed(queues: Pool, now, bite):
     async def work(db: Db, jobs: Sequence[Job], _: datetime) -> None:
         await write(db, jobs)
         for job in jobs:
             if job.subject == POISON:
                 await bite(db, job)
 
-    await emit(pool, [verb(work)], subjects(20), now)
-    await drain(pool, verb(work), Clock(now))
-    assert await written(pool) == [subject for subject in subjects(20) if subject != POISON]
-    assert await waiting(pool) == [(POISON, 1)]
+    await emit(queues, [verb(work)], subjects(20), now)
+    await drain(queues, verb(work), Clock(now))
+    assert await written(queues) == [subject for subject in subjects(20) if subject != POISON]
+    assert await waiting(queues) == [(POISON, 1)]
 
 
 async def test_a_poisoned_fact_lies_among_the_dead_letters_in_the_end_and_says_why_without_a_code(
-    pool: Pool, now
+    queues: Pool, now
 ):
     async def work(_db: Db, _jobs: Sequence[Job], _: datetime) -> None:
         raise RuntimeError("no good: RJ50-7K2M-9QX4-T3WB")
 
-    await emit(pool, [verb(work)], ["x_01"], now)
+    await emit(queues, [verb(work)], ["x_01"], now)
     for day in range(outbox.MAX_ATTEMPTS):
-        await drain(pool, verb(work), Clock(now + timedelta(days=day)))
-    row = await pool.fetchrow("SELECT attempts, dead_at, last_error FROM base.job")
+        await drain(queues, verb(work), Clock(now + timedelta(days=day)))
+    row = await queues.fetchrow("SELECT attempts, dead_at, last_error FROM base.job")
     assert (row["attempts"], row["last_error"]) == (
         outbox.MAX_ATTEMPTS,
         f"RuntimeError: no good: {MASK}",
@@ -190,7 +197,7 @@ async def test_a_poisoned_fact_lies_among_the_dead_letters_in_the_end_and_says_w
     assert row["dead_at"] == now + timedelta(days=outbox.MAX_ATTEMPTS - 1)
 
 
-async def test_an_errand_has_no_transaction_around_it_and_its_facts_are_gone_after_it(pool: Pool, now):
+async def test_an_errand_has_no_transaction_around_it_and_its_facts_are_gone_after_it(queues: Pool, now):
     seen: list[list[str]] = []
 
     async def errand(found: Desk, jobs: Sequence[Job], _: datetime) -> None:
@@ -202,12 +209,12 @@ async def test_an_errand_has_no_transaction_around_it_and_its_facts_are_gone_aft
         seen.append([job.subject for job in jobs])
 
     step = WHEN.send("test.errand", errand)
-    await emit(pool, [step], subjects(3), now)
-    await drain(pool, step, Clock(now))
-    assert (seen, await waiting(pool)) == ([subjects(3)], [])
+    await emit(queues, [step], subjects(3), now)
+    await drain(queues, step, Clock(now))
+    assert (seen, await waiting(queues)) == ([subjects(3)], [])
 
 
-async def test_a_poisoned_fact_of_an_errand_waits_alone_the_next_time(pool: Pool, now):
+async def test_a_poisoned_fact_of_an_errand_waits_alone_the_next_time(queues: Pool, now):
     runs: Counter[str] = Counter()
 
     async def errand(_: Desk, jobs: Sequence[Job], __: datetime) -> None:
@@ -216,15 +223,15 @@ async def test_a_poisoned_fact_of_an_errand_waits_alone_the_next_time(pool: Pool
             raise RuntimeError("no good")
 
     step = WHEN.send("test.errand", errand)
-    await emit(pool, [step], subjects(20), now)
-    await drain(pool, step, Clock(now))
-    assert await waiting(pool) == [(subject, 1) for subject in subjects(20)]
-    await drain(pool, step, Clock(now + timedelta(seconds=1)))
-    assert await waiting(pool) == [(POISON, 2)]
+    await emit(queues, [step], subjects(20), now)
+    await drain(queues, step, Clock(now))
+    assert await waiting(queues) == [(subject, 1) for subject in subjects(20)]
+    await drain(queues, step, Clock(now + timedelta(seconds=1)))
+    assert await waiting(queues) == [(POISON, 2)]
     assert set(runs.values()) == {2}
 
 
-async def test_facts_that_come_alone_are_run_alone_and_not_too_many_at_once(pool: Pool, now):
+async def test_facts_that_come_alone_are_run_alone_and_not_too_many_at_once(queues: Pool, now):
     running = most = 0
 
     async def errand(_: Desk, jobs: Sequence[Job], __: datetime) -> None:
@@ -238,13 +245,13 @@ async def test_facts_that_come_alone_are_run_alone_and_not_too_many_at_once(pool
             raise TimeoutError
 
     step = WHEN.send_each("test.errand", errand)
-    await emit(pool, [step], subjects(40), now)
-    await drain(pool, step, Clock(now))
+    await emit(queues, [step], subjects(40), now)
+    await drain(queues, step, Clock(now))
     assert most == ERRANDS_AT_ONCE
-    assert await waiting(pool) == [(POISON, 1)]
+    assert await waiting(queues) == [(POISON, 1)]
 
 
-async def test_an_errand_whose_worker_died_is_run_again(pool: Pool, now):
+async def test_an_errand_whose_worker_died_is_run_again(queues: Pool, now):
     """It is done outside, but nobody ticked it off: errands are safe to repeat, facts are never lost."""
     runs = 0
 
@@ -255,36 +262,36 @@ async def test_an_errand_whose_worker_died_is_run_again(pool: Pool, now):
             raise asyncio.CancelledError
 
     step = WHEN.send("test.errand", errand)
-    await emit(pool, [step], ["x_01"], now)
+    await emit(queues, [step], ["x_01"], now)
     with pytest.raises(asyncio.CancelledError):
-        await drain(pool, step, Clock(now))
-    await drain(pool, step, Clock(now + outbox.LEASE - timedelta(seconds=1)))
+        await drain(queues, step, Clock(now))
+    await drain(queues, step, Clock(now + outbox.LEASE - timedelta(seconds=1)))
     assert runs == 1
-    await drain(pool, step, Clock(now + outbox.LEASE))
-    assert (runs, await waiting(pool)) == (2, [])
+    await drain(queues, step, Clock(now + outbox.LEASE))
+    assert (runs, await waiting(queues)) == (2, [])
 
 
-async def test_facts_for_somebody_else_are_left_alone(pool: Pool, now):
+async def test_facts_for_somebody_else_are_left_alone(queues: Pool, now):
     other = WHEN.then("another.verb", write)
 
     async def work(db: Db, jobs: Sequence[Job], _: datetime) -> None:
         await write(db, jobs)
 
-    await emit(pool, [verb(work), other], ["x_01"], now)
-    await drain(pool, verb(work), Clock(now))
-    assert await pool.fetchval("SELECT subscriber FROM base.job") == "another.verb"
+    await emit(queues, [verb(work), other], ["x_01"], now)
+    await drain(queues, verb(work), Clock(now))
+    assert await queues.fetchval("SELECT subscriber FROM base.job") == "another.verb"
 
 
-async def test_several_workers_do_each_fact_once(pool: Pool, now, monkeypatch):
+async def test_several_workers_do_each_fact_once(queues: Pool, now, monkeypatch):
     monkeypatch.setattr(worker, "BATCH", 5)
 
     async def work(db: Db, jobs: Sequence[Job], _: datetime) -> None:
         await asyncio.sleep(0.005)
         await write(db, jobs)
 
-    await emit(pool, [verb(work)], subjects(60), now)
-    await asyncio.gather(*(drain(pool, verb(work), Clock(now)) for _ in range(4)))
-    assert (await written(pool), await waiting(pool)) == (subjects(60), [])
+    await emit(queues, [verb(work)], subjects(60), now)
+    await asyncio.gather(*(drain(queues, verb(work), Clock(now)) for _ in range(4)))
+    assert (await written(queues), await waiting(queues)) == (subjects(60), [])
 
 
 @asynccontextmanager
@@ -358,7 +365,7 @@ async def _is(read, pool: Pool, wanted) -> bool:
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_its_batch_and_takes_no_other(
-    pool: Pool, now, monkeypatch
+    queues: Pool, now, monkeypatch
 ):
     monkeypatch.setattr(worker, "BATCH", 1)
     entered, go_on = asyncio.Event(), asyncio.Event()
@@ -368,20 +375,20 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_batch_and_takes_no_oth
         entered.set()
         await go_on.wait()
 
-    await emit(pool, [verb(work)], subjects(5), now)
+    await emit(queues, [verb(work)], subjects(5), now)
     stop = asyncio.Event()
-    task = asyncio.create_task(Worker(desk(pool), [verb(work)], (), clock=Clock(now)).run(stop))
+    task = asyncio.create_task(Worker(desk(queues), [verb(work)], (), clock=Clock(now)).run(stop))
     await asyncio.wait_for(entered.wait(), 5)
     stop.set()
     await asyncio.sleep(0.1)
     assert not task.done()
     go_on.set()
     await asyncio.wait_for(task, 5)
-    assert await written(pool) == ["x_00"]
-    assert [subject for subject, _ in await waiting(pool)] == subjects(5)[1:]
+    assert await written(queues) == ["x_00"]
+    assert [subject for subject, _ in await waiting(queues)] == subjects(5)[1:]
 
 
-async def test_a_slow_subscriber_holds_up_nobody_else(pool: Pool, now):
+async def test_a_slow_subscriber_holds_up_nobody_else(queues: Pool, now):
     free = asyncio.Event()
 
     async def slow(_db: Db, _jobs: Sequence[Job], _: datetime) -> None:
@@ -391,11 +398,11 @@ async def test_a_slow_subscriber_holds_up_nobody_else(pool: Pool, now):
         await write(db, jobs)
 
     steps = [WHEN.then("test.slow", slow), WHEN.then("test.quick", quick)]
-    await emit(pool, steps, ["x_01"], now)
-    async with running(pool, steps, Clock(now)):
-        await eventually(lambda: _is(written, pool, ["x_01"]))
-        await emit(pool, steps, ["x_02"], now)
-        await eventually(lambda: _is(written, pool, ["x_01", "x_02"]))
+    await emit(queues, steps, ["x_01"], now)
+    async with running(queues, steps, Clock(now)):
+        await eventually(lambda: _is(written, queues, ["x_01"]))
+        await emit(queues, steps, ["x_02"], now)
+        await eventually(lambda: _is(written, queues, ["x_01", "x_02"]))
         free.set()
 
 
@@ -416,13 +423,13 @@ def a_chore(name: str, ran: list[str], *, error: Exception | None = None, outsid
 
 
 @pytest.mark.parametrize("outside", [False, True])
-async def test_a_chore_is_done_by_one_of_many_workers_and_again_in_time(pool: Pool, now, outside):
+async def test_a_chore_is_done_by_one_of_many_workers_and_again_in_time(queues: Pool, now, outside):
     ran: list[str] = []
     chore = a_chore("sweep", ran, outside=outside)
 
     async def all_workers(at: datetime) -> None:
         await asyncio.gather(
-            *(Worker(desk(pool), (), [chore], clock=Clock(at)).do_chores() for _ in range(5))
+            *(Worker(desk(queues), (), [chore], clock=Clock(at)).do_chores() for _ in range(5))
         )
 
     await all_workers(now)
@@ -437,24 +444,24 @@ async def test_a_chore_is_done_by_one_of_many_workers_and_again_in_time(pool: Po
     "error", [RuntimeError("no good"), TimeoutError(), asyncpg.exceptions._base.DataError("wrong argument")]
 )
 @pytest.mark.parametrize("outside", [False, True])
-async def test_a_chore_that_fails_keeps_no_other_from_being_done(pool: Pool, now, error, outside):
+async def test_a_chore_that_fails_keeps_no_other_from_being_done(queues: Pool, now, error, outside):
     ran: list[str] = []
     chores = [a_chore("bad", ran, error=error, outside=outside), a_chore("good", ran)]
-    await Worker(desk(pool), (), chores, clock=Clock(now)).do_chores()
+    await Worker(desk(queues), (), chores, clock=Clock(now)).do_chores()
     assert ran == ["bad", "good"]
 
 
-async def test_a_database_chore_that_fails_is_due_again_at_once(pool: Pool, now):
+async def test_a_database_chore_that_fails_is_due_again_at_once(queues: Pool, now):
     ran: list[str] = []
     chore = a_chore("bad", ran, error=RuntimeError("no good"))
     for _ in range(2):
-        await Worker(desk(pool), (), [chore], clock=Clock(now)).do_chores()
+        await Worker(desk(queues), (), [chore], clock=Clock(now)).do_chores()
     assert ran == ["bad", "bad"]
 
 
-async def test_a_running_worker_does_its_chores(pool: Pool, now):
+async def test_a_running_worker_does_its_chores(queues: Pool, now):
     ran: list[str] = []
-    async with running(pool, (), Clock(now, speed=300), [a_chore("sweep", ran)]):
+    async with running(queues, (), Clock(now, speed=300), [a_chore("sweep", ran)]):
         assert await until(lambda: len(ran) >= 2)
 
 
