@@ -32,7 +32,7 @@ CREATE INDEX IF NOT EXISTS callback_due ON callback (due_at) WHERE due_at IS NOT
 
 EVENTS_IN_ONE = 50
 TAKEN_AT_ONCE = 500
-TICK_S = 0.02
+TICK_S = 0.1
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 60.0
