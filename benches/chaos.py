@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import msgspec
 import uvloop
+
 from harness import (
     Answer,
     Line,
@@ -33,7 +34,6 @@ from harness import (
     show_load,
     sign_in_sellers,
 )
-
 from quanhui.entry.sequencer import signer_of
 from quanhui.ledger import trial_balance
 from quanhui.verifier import verify_growth
@@ -56,7 +56,8 @@ VICTIMS = (
 EVENTS = ["claimed", "payout_succeeded", "rekeyed", "title_transferred"]
 
 FACTS = """
-SELECT (SELECT count(*) FROM buyback.buyback_order WHERE state IN ('accepted', 'title_transferred', 'settling'))
+SELECT (SELECT count(*) FROM buyback.buyback_order
+         WHERE state IN ('accepted', 'title_transferred', 'settling'))
            AS stuck,
        (SELECT count(*) FROM base.job) AS jobs,
        (SELECT count(*) FROM evidence.pending) AS events
@@ -67,7 +68,8 @@ FROM evidence.leaf GROUP BY subject
 """
 GAPS = """
 SELECT (SELECT size FROM evidence.head) - (SELECT count(*) FROM evidence.leaf) AS leaves,
-       (SELECT count(*) FROM (SELECT FROM evidence.leaf GROUP BY voucher_id HAVING max(sequence) <> count(*)) g)
+       (SELECT count(*) FROM (
+           SELECT FROM evidence.leaf GROUP BY voucher_id HAVING max(sequence) <> count(*)) g)
            AS paths
 """
 
@@ -176,7 +178,8 @@ async def check(running: Platform, db: asyncpg.Connection, accepted: list[str], 
     }
     assert settled == set(accepted), (len(settled), len(accepted))
     payouts = await db.fetch(
-        "SELECT a.out_no, p.amount_fen FROM settlement.payout p JOIN settlement.attempt a ON a.payout_id = p.id"
+        "SELECT a.out_no, p.amount_fen FROM settlement.payout p"
+        " JOIN settlement.attempt a ON a.payout_id = p.id"
         " WHERE p.state = 'succeeded' AND a.state = 'succeeded'"
     )
     moved = msgspec.json.decode(await read(f"{running.settings.institution_url}/control/moved?by=out_no"))

@@ -326,7 +326,8 @@ async def until_drained(db: asyncpg.Connection, *, within_s: float) -> None:
 
 
 BACKLOG = """
-SELECT (SELECT count(*) FROM base.job WHERE subscriber IN ('settlement.open_payouts', 'settlement.send_transfers'))
+SELECT (SELECT count(*) FROM base.job
+         WHERE subscriber IN ('settlement.open_payouts', 'settlement.send_transfers'))
            AS jobs,
        (SELECT count(*) FROM settlement.attempt WHERE state IN ('new', 'calling', 'unknown')) AS transfers,
        (SELECT count(*) FROM evidence.pending) AS events
@@ -355,9 +356,8 @@ def show_processors(before: Counter[str], after: Counter[str], seconds: float, t
             share = spent / seconds / cores * 100
             print(f"  processors, {role:44} {share:10.1f} %    {spent / things * 1000:.2f} ms each")
     total = sum(used.values())
-    print(
-        f"  processors, {'together':44} {total / seconds / cores * 100:10.1f} %    {total / things * 1000:.2f} ms each"
-    )
+    share, each = total / seconds / cores * 100, total / things * 1000
+    print(f"  processors, {'together':44} {share:10.1f} %    {each:.2f} ms each")
 
 
 def show_load() -> None:

@@ -17,6 +17,7 @@ from collections import Counter
 
 import asyncpg
 import uvloop
+
 from harness import (
     Line,
     Platform,
@@ -42,7 +43,8 @@ ORDERS, ORDER_CLIENTS = 6_000, 24
 YARDSTICK_S, YARDSTICK_CLIENTS = 8, 16
 
 TOP_STATEMENTS = """
-SELECT calls, round((total_exec_time + total_plan_time)::numeric) AS ms, round(mean_exec_time::numeric, 3) AS mean,
+SELECT calls, round((total_exec_time + total_plan_time)::numeric) AS ms,
+       round(mean_exec_time::numeric, 3) AS mean,
        left(regexp_replace(query, '\\s+', ' ', 'g'), 110) AS query
 FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 24
 """

@@ -2,8 +2,8 @@
 
     python benches/race.py
 
-Every code is quoted to eight of the clients, who then accept at the same instant. Exactly one may win; the rest
-must be refused politely, and nobody may see a failure of the server. What the institution paid is counted
+Every code is quoted to eight of the clients, who then accept at the same instant. Exactly one may win; the
+rest must be refused politely, and nobody may see a failure of the server. What the institution paid is counted
 at the institution.
 """
 
@@ -14,6 +14,7 @@ from collections import Counter
 import asyncpg
 import msgspec
 import uvloop
+
 from harness import (
     Line,
     Platform,
