@@ -3,8 +3,8 @@
     python benches/race.py
 
 Every code is quoted to eight of the clients, who then accept at the same instant. Exactly one may win; the
-rest must be refused politely, and nobody may see a failure of the server. What the institution paid is counted
-at the institution.
+rest must be refused politely, and nobody may see a failure of the server.
+What the institution paid is counted at the institution.
 """
 
 import asyncio

@@ -25,6 +25,7 @@ from quanhui.entry.worker import Worker
 from quanhui.story import Desk
 
 NOWHERE = "http://127.0.0.1:9"
+SELL = "/v1/buyback/orders"
 
 
 def settings_for(database_url: str, **changed: Any) -> Settings:
@@ -173,3 +174,13 @@ def problem_of(answer: httpx.Response) -> str:
     assert all(told[name] for name in ("title", "title_en", "detail", "detail_en"))
     assert told["type"].startswith("/problems/")
     return told["type"].removeprefix("/problems/")
+
+
+async def offer(api: Api, token: str, code: str, **more: str) -> httpx.Response:
+    """Offer one voucher for sale."""
+    return await api.post(SELL, {"items": [{"code": code, **more}]}, token=token)
+
+
+async def count_orders(api: Api) -> int:
+    """How many orders there are."""
+    return await api.desk.pool.fetchval("SELECT count(*) FROM buyback.buyback_order")

@@ -78,7 +78,10 @@ def config(settings: Settings) -> OpenAPIConfig:
         description=DESCRIPTION,
         openapi_router=Router("/docs", route_handlers=[], opt=open_to_public(), include_in_schema=False),
         use_handler_docstrings=True,
-        servers=[Server(url=settings.public_base_url)],
+        servers=[
+            Server(url="/", description="Where this was read, so that examples can be tried on the page."),
+            Server(url=settings.public_base_url),
+        ],
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", description="A session token."),
