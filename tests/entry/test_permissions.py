@@ -96,7 +96,8 @@ def _routes() -> list[Route]:
     return found
 
 
-ROUTES = _routes()
+ROUTES = sorted(_routes(), key=str)
+"""In one order in every process, whatever order the framework keeps them in."""
 GUARDED = [route for route in ROUTES if route.access != PUBLIC]
 
 
