@@ -78,7 +78,7 @@ async def test_a_clerk_looks_spends_and_takes_back(edge, pool, keyring, trade):
     again = await edge.post(me, "/redemptions", body, key="once")
     assert (first.status_code, again.json()) == (201, first.json())
     assert await left(pool, voucher_id) == 70_00
-    twice = await edge.post(me, "/redemptions", body, key="a new key for a retry")
+    twice = await edge.post(me, "/redemptions", body, key="a-new-key-for-a-retry")
     assert (twice.status_code, twice.json()["facts"]) == (409, {"redemption_id": first.json()["id"]})
     path = f"/redemptions/{first.json()['id']}"
     back = await edge.post(me, f"{path}/reversals", {"amount_fen": 10_00, "reason": "退货"})
