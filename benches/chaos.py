@@ -63,7 +63,7 @@ SELECT (SELECT count(*) FROM buyback.buyback_order
        (SELECT count(*) FROM evidence.pending) AS events
 """
 EVENTS_OF_ORDERS = """
-SELECT subject, array_agg(payload::jsonb ->> 'event' ORDER BY payload::jsonb ->> 'event') AS events
+SELECT subject, array_agg(payload::jsonb ->> 'kind' ORDER BY payload::jsonb ->> 'kind') AS events
 FROM evidence.leaf GROUP BY subject
 """
 GAPS = """
