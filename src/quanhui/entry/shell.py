@@ -309,8 +309,10 @@ def _show_redemption(redemption: Mapping[str, Any]) -> None:
 
 def _show_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name)
+    for position, name in enumerate(columns):
+        # Ids stand first and are there to be copied: a narrow terminal shortens the rest.
+        longest = max((len(str(row[0])) for row in rows), default=0)
+        table.add_column(name, min_width=longest if position == 0 else None)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
