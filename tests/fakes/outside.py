@@ -98,7 +98,7 @@ def start_sandbox(
     """Start issuer, institution or sms, and wait until it answers. The caller stops it."""
     options = {"--seed-file": seed_file, "--callback-url": callback_url, "--settle": settle_s, "--seed": seed}
     arguments = [part for name, value in options.items() if value is not None for part in (name, str(value))]
-    return _start(kind, tmp_path / kind, _free_port(), arguments)
+    return _start(kind, tmp_path / kind, free_port(), arguments)
 
 
 def _start(kind: str, state_dir: Path, port: int, arguments: Sequence[str]) -> Sandbox:
@@ -117,20 +117,26 @@ def _start(kind: str, state_dir: Path, port: int, arguments: Sequence[str]) -> S
     with log_file.open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     sandbox = Sandbox(kind, f"http://127.0.0.1:{port}", state_dir, arguments, process)
+    until_it_answers(sandbox, log_file)
+    return sandbox
+
+
+def until_it_answers(sandbox: Sandbox, log_file: Path) -> None:
+    """Wait for a sandbox that was just started. Raises `RuntimeError` with its log when it does not come."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and sandbox.process.poll() is None:
         try:
             sandbox.call("/control/health")
         except OSError:
             time.sleep(0.02)
         else:
-            return sandbox
-    process.kill()
-    process.wait()
-    raise RuntimeError(f"the {kind} sandbox did not start:\n{log_file.read_text()}")
+            return
+    sandbox.process.kill()
+    sandbox.process.wait()
+    raise RuntimeError(f"the {sandbox.kind} sandbox did not start:\n{log_file.read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -183,7 +189,7 @@ async def answering(status: int, body: object):
 async def _listening(app: web.Application):
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    port = _free_port()
+    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         yield f"http://127.0.0.1:{port}"

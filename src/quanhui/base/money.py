@@ -1,9 +1,12 @@
 """Money is whole fen 分. Every division names its rounding; nothing is ever a float."""
 
+import re
 from collections.abc import Sequence
 
 BPS = 10_000
 """Basis points in one: a rate of 800 is 8%."""
+
+_YUAN = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,2}))?")
 
 
 def share_floor(amount_fen: int, rate_bps: int) -> int:
@@ -37,3 +40,24 @@ def yuan(amount_fen: int) -> str:
     sign = "-" if amount_fen < 0 else ""
     whole, fen = divmod(abs(amount_fen), 100)
     return f"{sign}{whole:,}.{fen:02d}"
+
+
+def yuan_text(amount_fen: int) -> str:
+    """`123456` → `'1234.56'`: as other parties' protocols write it. Raises `ValueError` below zero."""
+    if amount_fen < 0:
+        raise ValueError("no protocol writes a negative amount")
+    whole, fen = divmod(amount_fen, 100)
+    return f"{whole}.{fen:02d}"
+
+
+def fen_of(text: str) -> int:
+    """`'1234.56'` → `123456`, exactly. Raises `ValueError` for all but plain yuan, two places at most.
+
+    A sign, an exponent, NaN, a third place, separators and more digits than a bigint holds are all
+    refused: what another party writes is either money or nothing.
+    """
+    found = _YUAN.fullmatch(text)
+    if found is None:
+        raise ValueError("not an amount in yuan")
+    whole, places = found.groups()
+    return int(whole) * 100 + int((places or "").ljust(2, "0"))

@@ -1,4 +1,4 @@
-"""The institution tells the platform what became true: at least once, in batches, out of its own file.
+"""A party tells the platform what became true: at least once, out of its own file, in its own writing.
 
 Events wait in a table until the platform has answered 2xx. One that cannot be delivered waits longer
 each time and after `MAX_ATTEMPTS` is left to the platform's queries. The receiver tells events apart
@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from itertools import groupby
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -51,6 +53,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     amount_fen: int
     at: datetime
     reason: str | None = None
+    institution_no: str | None = None
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -58,6 +61,41 @@ class Recorded(msgspec.Struct, frozen=True):
 
     headers: dict[str, str]
     body: bytes
+
+
+class Wire(Protocol):
+    """How a party writes its callbacks, and which answer it takes for a yes."""
+
+    together: int
+
+    def write(self, bodies: Sequence[bytes], *, forged: bool) -> Recorded:
+        """One request that tells these events, each an `Event` in JSON; a forger signs with another key."""
+        ...
+
+    def is_taken(self, status: int, body: bytes) -> bool:
+        """Whether the platform has it; if not, it is sent again."""
+        ...
+
+
+class StandardWire:
+    """Standard Webhooks: many events together under one signature."""
+
+    together = EVENTS_IN_ONE
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def write(self, bodies: Sequence[bytes], *, forged: bool) -> Recorded:
+        """The events in one body, its id made of what it says."""
+        body = b'{"events":[' + b",".join(bodies) + b"]}"
+        message_id = "cb_" + hashlib.sha256(body).hexdigest()[:32]
+        secret = b"somebody else's secret" if forged else self._secret
+        headers = sign(secret, id=message_id, now=clock.now(), body=body)
+        return Recorded({**headers, "content-type": "application/json"}, body)
+
+    def is_taken(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - other wires read it
+        """Any 2xx."""
+        return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def queue(db: sqlite3.Connection, faults: FaultTable, url: str, event: Event) -> None:
@@ -86,12 +124,12 @@ def _insert(db: sqlite3.Connection, url: str, kind: str, body: bytes, due_at: fl
 
 
 class Sender:
-    """Delivers what is due. `secret` is shared with the platform."""
+    """Delivers what is due, in a party's own way of writing."""
 
-    def __init__(self, store: Store, faults: FaultTable, secret: bytes) -> None:
+    def __init__(self, store: Store, faults: FaultTable, wire: Wire) -> None:
         self._store = store
         self._faults = faults
-        self._secret = secret
+        self._wire = wire
 
     async def run(self) -> None:
         """Deliver for ever; an address that does not answer holds up no other."""
@@ -104,9 +142,9 @@ class Sender:
                     await asyncio.sleep(TICK_S)
 
     async def _deliver(self, http: aiohttp.ClientSession, rows: Sequence[sqlite3.Row]) -> None:
-        for chunk in _chunks(rows):
+        for chunk in _chunks(rows, self._wire.together):
             request, is_event = self._request(chunk), chunk[0]["kind"] == EVENT
-            if not await _post(http, chunk[0]["url"], request) and is_event:
+            if not await self._post(http, chunk[0]["url"], request) and is_event:
                 await self._store.write(partial(_postpone, chunk))
                 return
             await self._store.write(partial(_forget, chunk))
@@ -117,19 +155,16 @@ class Sender:
     def _request(self, chunk: Sequence[sqlite3.Row]) -> Recorded:
         if chunk[0]["kind"] == REPLAY:
             return msgspec.json.decode(chunk[0]["body"], type=Recorded)
-        body = b'{"events":[' + b",".join(row["body"] for row in chunk) + b"]}"
-        message_id = "cb_" + hashlib.sha256(body).hexdigest()[:32]
-        secret = self._secret if chunk[0]["kind"] == EVENT else b"somebody else's secret"
-        headers = sign(secret, id=message_id, now=clock.now(), body=body)
-        return Recorded({**headers, "content-type": "application/json"}, body)
+        return self._wire.write([row["body"] for row in chunk], forged=chunk[0]["kind"] == FORGED)
 
-
-async def _post(http: aiohttp.ClientSession, url: str, request: Recorded) -> bool:
-    try:
-        async with http.post(url, data=request.body, headers=request.headers, timeout=TIMEOUT) as response:
-            return response.ok
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+    async def _post(self, http: aiohttp.ClientSession, url: str, request: Recorded) -> bool:
+        try:
+            async with http.post(
+                url, data=request.body, headers=request.headers, timeout=TIMEOUT
+            ) as response:
+                return self._wire.is_taken(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
 
 def _due(db: sqlite3.Connection) -> list[sqlite3.Row]:
@@ -139,11 +174,11 @@ def _due(db: sqlite3.Connection) -> list[sqlite3.Row]:
     return sorted(rows, key=lambda row: str(row["url"]))
 
 
-def _chunks(rows: Sequence[sqlite3.Row]) -> Iterator[list[sqlite3.Row]]:
-    """Events travel up to fifty together; what is forged or replayed goes alone."""
+def _chunks(rows: Sequence[sqlite3.Row], together: int) -> Iterator[list[sqlite3.Row]]:
+    """Events travel together, as many as the wire takes; what is forged or replayed goes alone."""
     events = [row for row in rows if row["kind"] == EVENT]
-    for start in range(0, len(events), EVENTS_IN_ONE):
-        yield events[start : start + EVENTS_IN_ONE]
+    for start in range(0, len(events), together):
+        yield events[start : start + together]
     for row in rows:
         if row["kind"] != EVENT:
             yield [row]

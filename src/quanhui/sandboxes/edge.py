@@ -19,14 +19,46 @@ HANG_S = 30.0
 LARGEST_BODY = 1_000_000
 
 
+class Trouble:
+    """What goes wrong around one request. `text` is the path and the body, where a fault's `match` looks."""
+
+    def __init__(self, faults: FaultTable, stopping: asyncio.Event) -> None:
+        self._faults = faults
+        self._stopping = stopping
+
+    async def before(self, text: str) -> HTTPStatus | None:
+        """Strike before anything is done; a status is answered instead of doing it."""
+        if self._faults.draw(FaultKind.ERROR_500_BEFORE, text):
+            return HTTPStatus.INTERNAL_SERVER_ERROR
+        if fault := self._faults.draw(FaultKind.SLOW, text):
+            await self._pause(delay_of(fault, HANG_S))
+            return HTTPStatus.GATEWAY_TIMEOUT
+        if fault := self._faults.draw(FaultKind.LATE_EFFECT, text):
+            await self._pause(delay_of(fault, HANG_S))
+        return None
+
+    async def after(self, text: str) -> HTTPStatus | None:
+        """Strike when it is done; a status is answered instead of what came of it."""
+        if self._faults.draw(FaultKind.ERROR_500_AFTER, text):
+            return HTTPStatus.INTERNAL_SERVER_ERROR
+        if fault := self._faults.draw(FaultKind.LOST_REPLY, text):
+            await self._pause(delay_of(fault, HANG_S))
+            return HTTPStatus.GATEWAY_TIMEOUT
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the server."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
 class Edge:
     """An ASGI application around a sandbox's own."""
 
     def __init__(self, app: ASGIApp, *, secret: bytes, faults: FaultTable, stopping: asyncio.Event) -> None:
         self._app = app
         self._secret = secret
-        self._faults = faults
-        self._stopping = stopping
+        self._trouble = Trouble(faults, stopping)
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,11 +68,11 @@ class Edge:
             return
         body = await _read(receive)
         text = f"{scope['path']} {body.decode(errors='replace')}"
-        status = self._refusal(scope, body) or await self._fault_before(text)
+        status = self._refusal(scope, body) or await self._trouble.before(text)
         answer: list[Message] = []
         if status is None:
             await self._app(scope, _again(body), _into(answer))
-            status = await self._fault_after(text)
+            status = await self._trouble.after(text)
         for message in answer if status is None else _bare_answer(status):
             await send(message)
 
@@ -61,29 +93,6 @@ class Edge:
         while self._seen and self._seen[first := next(iter(self._seen))][1] < oldest_kept:
             del self._seen[first]
         return self._seen.setdefault(message_id, (digest, at))[0] == digest
-
-    async def _fault_before(self, text: str) -> HTTPStatus | None:
-        if self._faults.draw(FaultKind.ERROR_500_BEFORE, text):
-            return HTTPStatus.INTERNAL_SERVER_ERROR
-        if fault := self._faults.draw(FaultKind.SLOW, text):
-            await self._pause(delay_of(fault, HANG_S))
-            return HTTPStatus.GATEWAY_TIMEOUT
-        if fault := self._faults.draw(FaultKind.LATE_EFFECT, text):
-            await self._pause(delay_of(fault, HANG_S))
-        return None
-
-    async def _fault_after(self, text: str) -> HTTPStatus | None:
-        if self._faults.draw(FaultKind.ERROR_500_AFTER, text):
-            return HTTPStatus.INTERNAL_SERVER_ERROR
-        if fault := self._faults.draw(FaultKind.LOST_REPLY, text):
-            await self._pause(delay_of(fault, HANG_S))
-            return HTTPStatus.GATEWAY_TIMEOUT
-        return None
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end of the server."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 async def _read(receive: Receive) -> bytes:

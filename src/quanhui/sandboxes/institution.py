@@ -8,6 +8,7 @@ with the money that it moves and the callback that tells of it.
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -108,13 +109,27 @@ CLOSED = {Kind.TRANSFER: "failed", Kind.PAYMENT: "closed"}
 
 
 class Institution:
-    """The institution's books. `settle_s` is how long a transfer or refund takes when nothing goes wrong."""
+    """A party's books, kept under its `name`.
 
-    def __init__(self, state: Path, faults: FaultTable, *, settle_s: float, callback_url: str | None) -> None:
-        self.store = Store(state / "institution.sqlite", SCHEMA)
+    `settle_s` is how long a transfer or refund takes when nothing goes wrong; `tells` which events the
+    party has callbacks for.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        faults: FaultTable,
+        *,
+        settle_s: float,
+        callback_url: str | None,
+        name: str = "institution",
+        tells: Callable[[Event], bool] = lambda _: True,
+    ) -> None:
+        self.store = Store(state / f"{name}.sqlite", SCHEMA)
         self._faults = faults
         self._settle_s = settle_s
         self._callback_url = callback_url
+        self._tells = tells
 
     async def take(self, order: Order, first_state: str, expires_at: datetime | None = None) -> View:
         """Take an instruction, or say how it stands. Raises `Refusal` 409 for other content."""
@@ -310,8 +325,9 @@ class Institution:
     def _tell(
         self, db: sqlite3.Connection, row: sqlite3.Row, state: str, reason: str | None, at: float
     ) -> None:
-        if row["callback_url"] is not None:
-            callbacks.queue(db, self._faults, row["callback_url"], _event(row, state, reason, at))
+        event = _event(row, state, reason, at)
+        if row["callback_url"] is not None and self._tells(event):
+            callbacks.queue(db, self._faults, row["callback_url"], event)
 
 
 def _find(db: sqlite3.Connection, kind: Kind, out_no: str) -> sqlite3.Row | None:
@@ -362,6 +378,7 @@ def _event(row: sqlite3.Row, state: str, reason: str | None, at: float) -> Event
         amount_fen=row["amount_fen"],
         at=datetime.fromtimestamp(at, UTC),
         reason=reason,
+        institution_no=_institution_no(row),
     )
 
 

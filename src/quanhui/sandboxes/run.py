@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from quanhui.sandboxes import institution_routes, issuer, sms
 from quanhui.sandboxes.app import build_app, serve
-from quanhui.sandboxes.callbacks import Sender
+from quanhui.sandboxes.callbacks import Sender, StandardWire
 from quanhui.sandboxes.faults import FaultTable
 from quanhui.sandboxes.institution import Institution
 
@@ -60,7 +60,7 @@ def _open(
             bank = Institution(
                 state_dir, faults, settle_s=options.settle_s, callback_url=options.callback_url
             )
-            sender = Sender(bank.store, faults, options.callback_secret)
+            sender = Sender(bank.store, faults, StandardWire(options.callback_secret))
             return bank, institution_routes.handlers, [bank.run, sender.run]
         case SandboxKind.SMS:
             return sms.Gateway(state_dir), sms.handlers, []

@@ -77,13 +77,18 @@ class BillKind(StrEnum):
 
 
 class TransferOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Pay a payee. `out_no` is at most 32 letters and digits. Prints neither account nor name."""
+    """Pay a payee. `out_no` is at most 32 letters and digits. Prints neither account nor name.
+
+    With `authorization_no`, under which the payee has agreed to receive without a tap 免确认收款授权, a
+    channel that knows such a thing pays at once.
+    """
 
     out_no: str
     amount_fen: int
     payee_account: str
     payee_name: str
     purpose: str
+    authorization_no: str | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -95,13 +100,17 @@ class TransferOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a transfer or refund. `reason` says why it failed, was returned or is unknown."""
+    """What is known of a transfer or refund. `reason` says why it failed, was returned or is unknown.
+
+    `package_info` is what the payee's app opens for them to tap, when the channel awaits that.
+    """
 
     out_no: str
     state: TransferState
     reason: str | None = None
     institution_no: str | None = None
     amount_fen: Fen | None = None
+    package_info: str | None = None
 
 
 class PaymentOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +171,7 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Institution(Protocol):
-    """What the platform asks of a payment institution.
+    """What the platform asks of every channel 出款渠道 that pays sellers.
 
     Reports come in the order asked, one for each, and one that could not be had is a report in the state
     unknown: these methods do not raise for it. They call outside, so they run outside any transaction.
@@ -179,6 +188,18 @@ class Institution(Protocol):
     async def close(self, out_nos: Sequence[str], *, now: datetime) -> list[TransferReport]:
         """Close transfers not yet paid; the reports say whether that came in time."""
         ...
+
+    async def bill(self, day: date, *, now: datetime) -> list[BillLine]:
+        """Everything that moved on a Shanghai day. Raises `NoAnswer`: half a bill is none."""
+        ...
+
+    def verify_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackEvents:
+        """Read a callback. Raises `BadSignature`, or `MalformedRequest` for signed nonsense."""
+        ...
+
+
+class Collector(Institution, Protocol):
+    """A channel that also collects from buyers 收款; a bank, for one, may only pay."""
 
     async def open_payments(self, orders: Sequence[PaymentOrder], *, now: datetime) -> list[PaymentReport]:
         """Ask buyers to pay."""
@@ -198,14 +219,6 @@ class Institution(Protocol):
 
     async def query_refunds(self, out_nos: Sequence[str], *, now: datetime) -> list[TransferReport]:
         """How refunds stand."""
-        ...
-
-    async def bill(self, day: date, *, now: datetime) -> list[BillLine]:
-        """Everything that moved on a Shanghai day. Raises `NoAnswer`: half a bill is none."""
-        ...
-
-    def verify_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackEvents:
-        """Read a callback. Raises `BadSignature`, or `MalformedRequest` for signed nonsense."""
         ...
 
 
@@ -228,7 +241,7 @@ class _Callback(msgspec.Struct, frozen=True):
 
 
 class SandboxInstitution:
-    """An `Institution` that speaks the sandbox's protocol.
+    """A `Collector` that speaks the sandbox's protocol, in which nobody gives authorisations.
 
     `secret` signs our calls, `callback_secret` its callbacks, which it sends to `callback_url` (or where it
     was started to send them, if None).
@@ -314,7 +327,9 @@ class SandboxInstitution:
         self, path: str, orders: Sequence[Order], report: type[Report], now: datetime
     ) -> list[Report]:
         async def order_one(order: Order) -> Report:
-            reply = await self._post(path, msgspec.structs.asdict(order) | self._callback, now)
+            content = msgspec.structs.asdict(order) | self._callback
+            content.pop("authorization_no", None)
+            reply = await self._post(path, content, now)
             return _report(reply, _read(reply, Any), order.out_no, report, order.amount_fen)
 
         return await asyncio.gather(*(order_one(order) for order in orders))
