@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes.outside import Sandbox, free_port, until_it_answers
 
-from quanhui.base.accounts import Terms, WechatAccount
+from quanhui.base.accounts import AlipayAccount, Terms, WechatAccount
 
 NOTICE_KEY = "a notice key of thirty-two chars!"[:32]
 TERMS = Terms(least_fen=10, most_fen=5_000_000_00, fee_bps=10)
@@ -37,6 +37,7 @@ WECHAT_NAMES = {
     "platform_serial": "PUB_KEY_ID_0114232134912410000000000000",
     "notice_key": NOTICE_KEY,
 }
+ALIPAY_NAMES = {"app": "2021000118640001"}
 
 
 def wechat_account(url: str, **changes: object) -> WechatAccount:
@@ -52,7 +53,20 @@ def wechat_account(url: str, **changes: object) -> WechatAccount:
     )
 
 
-NAMES = {"wechat": WECHAT_NAMES}
+def alipay_account(url: str, **changes: object) -> AlipayAccount:
+    return AlipayAccount(
+        **{
+            "url": url,
+            "private_key": OURS,
+            "platform_key": THEIR_PUBLIC,
+            "terms": TERMS,
+            **ALIPAY_NAMES,
+            **changes,
+        }
+    )
+
+
+NAMES = {"wechat": WECHAT_NAMES, "alipay": ALIPAY_NAMES}
 
 
 def start_channel(name: str, tmp_path: Path, *, settle_s: float = 0.02) -> Sandbox:

@@ -148,12 +148,13 @@ class CallbackReceiver:
 
     url: str = ""
     status: int = 200
+    answer: str = ""
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((headers, await request.read()))
-        return web.Response(status=self.status)
+        return web.Response(status=self.status, text=self.answer)
 
     def events(self) -> list[dict[str, Any]]:
         """Every event received so far, in order, whoever signed it."""

@@ -17,11 +17,12 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from quanhui.sandboxes.alipay import Alipay
 from quanhui.sandboxes.channel import Channel, ChannelKeys, ChannelOptions, build_channel
 from quanhui.sandboxes.faults import FaultTable
 from quanhui.sandboxes.wechat import Wechat
 
-CHANNELS: Mapping[str, Callable[[ChannelOptions, FaultTable], Channel]] = {"wechat": Wechat}
+CHANNELS: Mapping[str, Callable[[ChannelOptions, FaultTable], Channel]] = {"wechat": Wechat, "alipay": Alipay}
 KEYS = "QUANHUI_CHANNEL_KEYS"
 
 

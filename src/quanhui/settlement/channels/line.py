@@ -42,12 +42,13 @@ class Line:
     async def call(
         self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b""
     ) -> Answer | None:
-        """One request. None: whether the other side acted is unknown."""
+        """One request, to a path or a whole address. None: whether the other side acted is unknown."""
+        url = path if path.startswith(("https://", "http://")) else self._url + path
         async with self._slots:
             try:
                 async with self._http.request(
                     method,
-                    self._url + path,
+                    url,
                     data=body or None,
                     headers=headers,
                     timeout=self._timeout,
