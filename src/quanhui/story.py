@@ -7,7 +7,7 @@ business do not know each other: they meet here and nowhere else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from quanhui import buyback, customers, ledger, redemption, redistribution, settlement, staff, vouchers
@@ -37,6 +37,7 @@ class Desk:
     connectors: Connectors
     institution: settlement.SandboxInstitution
     sms: customers.SmsGateway
+    channels: settlement.Channels = field(default_factory=lambda: settlement.Channels({}, {}))
 
 
 # ── Facts told by a party outside are passed on to whoever they concern ───────────────────────────────────

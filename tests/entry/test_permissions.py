@@ -40,7 +40,9 @@ OPEN = {
     "POST /v1/auth/customer/code",
     "POST /v1/auth/customer/sign-in",
     "POST /v1/auth/staff/sign-in",
+    "POST /v1/callbacks/alipay",
     "POST /v1/callbacks/institution",
+    "POST /v1/callbacks/wechat",
     "POST /v1/evidence/verify",
 }
 """Everything that anyone may call. What is added here is added on purpose."""

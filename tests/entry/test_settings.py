@@ -3,6 +3,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fakes.channels import alipay_account, wechat_account
 from rich.pretty import pretty_repr
 
 from quanhui.base.keyring import Keyring
@@ -46,6 +47,8 @@ OTHER_VALUES = {
     "issuer_url": "https://issuer.example.com",
     "institution_url": "https://bank.example.com",
     "sms_url": "https://sms.example.com",
+    "wechat": as_text(wechat_account("https://wechat.example.com")),
+    "alipay": as_text(alipay_account("https://alipay.example.com")),
     "sample_seed": "5",
     "sample_stores": "6",
     "sample_customers": "8",
@@ -157,6 +160,36 @@ def test_production_refuses_sandboxes_and_plain_http(name, url):
     assert len(problems_of(environ)) == 1
 
 
+@pytest.mark.parametrize("name", ["wechat", "alipay"])
+def test_production_uses_a_channel_only_with_an_account_of_its_own(name):
+    fit = {**FIT_FOR_PRODUCTION, **fresh_secrets()}
+    assert getattr(load(fit), name) is None
+    assert getattr(load({}), name) is not None
+    own = {"wechat": wechat_account, "alipay": alipay_account}[name]
+    variable = f"QUANHUI_{name.upper()}"
+    assert getattr(load({**fit, variable: as_text(own("https://pay.example.com"))}), name) is not None
+    for account in (own("http://pay.example.com"), own("https://localhost"), public_key_at(name)):
+        assert len(problems_of({**fit, variable: as_text(account)})) == 1
+
+
+def public_key_at(name):
+    return msgspec.structs.replace(development_secrets()[name], url="https://pay.example.com")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"url":"x"}', "[]", "nonsense"])
+def test_an_account_that_makes_no_sense_is_refused(text):
+    assert len(problems_of({"QUANHUI_WECHAT": text})) == 1
+
+
+@pytest.mark.parametrize("field", ["private_key", "platform_key"])
+def test_an_account_whose_keys_cannot_be_used_is_refused_without_repeating_them(field):
+    account = msgspec.structs.replace(development_secrets()["alipay"], **{field: "hush"})
+    (problem,) = problems_of({"QUANHUI_ALIPAY": as_text(account)})
+    assert "RSA" in problem
+    assert "hush" not in problem
+    assert "hush" not in repr(account) or field == "platform_key"
+
+
 def test_secrets_are_never_shown():
     settings = load({"QUANHUI_DATABASE_URL": "postgresql://u:hush@db.example.com/quanhui"})
     shown = repr(settings) + str(settings) + pretty_repr(settings)
@@ -179,5 +212,5 @@ def test_two_sets_of_fresh_secrets_share_nothing():
 
 
 def test_development_secrets_cover_every_secret_without_a_default():
-    assert set(development_secrets()) == set(REQUIRED)
+    assert set(development_secrets()) == {*REQUIRED, "wechat", "alipay"}
     assert len(msgspec.structs.fields(Settings)) == len(FIELDS)

@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
+from quanhui.entry.development import channel_accounts
+from quanhui.entry.settings import as_text
+
 READY_WITHIN_S = 60
 READY_WORDS = "the rest is in"
 
@@ -27,7 +32,7 @@ def free_ports(count):
 @contextmanager
 def platform_environment() -> Iterator[dict[str, str]]:
     """Settings for a small platform in a temporary folder."""
-    http, issuer, institution, sms = free_ports(4)
+    http, issuer, institution, sms, wechat, alipay = free_ports(6)
     with tempfile.TemporaryDirectory(prefix="quanhui-run-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("QUANHUI_")}
@@ -40,10 +45,17 @@ def platform_environment() -> Iterator[dict[str, str]]:
             "QUANHUI_ISSUER_URL": f"http://127.0.0.1:{issuer}",
             "QUANHUI_INSTITUTION_URL": f"http://127.0.0.1:{institution}",
             "QUANHUI_SMS_URL": f"http://127.0.0.1:{sms}",
+            "QUANHUI_WECHAT": _moved("wechat", wechat),
+            "QUANHUI_ALIPAY": _moved("alipay", alipay),
             "QUANHUI_SAMPLE_STORES": "10",
             "QUANHUI_SAMPLE_CUSTOMERS": "20",
             "QUANHUI_SAMPLE_VOUCHERS": "200",
         }
+
+
+def _moved(channel: str, port: int) -> str:
+    """The account of development, at a sandbox on another port."""
+    return as_text(msgspec.structs.replace(channel_accounts()[channel], url=f"http://127.0.0.1:{port}"))
 
 
 def quanhui(environment, *arguments, **options):

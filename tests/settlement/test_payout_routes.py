@@ -86,6 +86,7 @@ async def web(pool: Pool) -> AsyncIterator[Web]:
         dependencies={
             "call": Provide(call),
             "institution": Provide(lambda: institution, sync_to_thread=False),
+            "channels": Provide(lambda: settlement.Channels({}, {}), sync_to_thread=False),
         },
         exception_handlers={Problem: refuse},
         openapi_config=None,

@@ -48,7 +48,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     platform_key: str
     terms: Terms
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `ValueError` when a key cannot be used."""
         load_private_key(self.private_key)
         load_public_key(self.platform_key)
 
@@ -74,10 +75,3 @@ class AlipayAccount(Account, frozen=True, kw_only=True):
     """An Alipay application 应用."""
 
     app: Name
-
-
-class BankAccount(Account, frozen=True, kw_only=True):
-    """A customer of a bank's direct link 银企直联, and the account that it pays from."""
-
-    customer: Name
-    account: Name

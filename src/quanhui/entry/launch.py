@@ -22,6 +22,7 @@ from quanhui.base.db import Db, open_pool
 from quanhui.base.keyring import Keyring
 from quanhui.catalogue import load_catalogue
 from quanhui.entry.database import connect
+from quanhui.entry.development import is_public, sandbox_keys
 from quanhui.entry.migrations import migrate
 from quanhui.entry.postgres import EmbeddedPostgres
 from quanhui.entry.settings import PREFIX, Settings, as_text
@@ -188,7 +189,20 @@ def sandboxes(settings: Settings) -> list[Child]:
         _sandbox(settings, "issuer", "--seed-file", str(outside_seed_file(settings))),
         _sandbox(settings, "institution", environment=callback_secret),
         _sandbox(settings, "sms"),
+        *_channel_sandboxes(settings),
     ]
+
+
+def _channel_sandboxes(settings: Settings) -> list[Child]:
+    """One process plays every channel at which we have the account that everyone can read."""
+    found = {"wechat": settings.wechat, "alipay": settings.alipay}
+    played = {name: account for name, account in found.items() if account and is_public(account)}
+    if not played:
+        return []
+    addresses = [f"{name}={account.url}" for name, account in played.items()]
+    state = str(settings.data_dir / "sandboxes")
+    command = [sys.executable, "-m", "quanhui.sandboxes.channels", *addresses, "--state", state]
+    return [Child("channels-sandbox", command, {PREFIX + "CHANNEL_KEYS": sandbox_keys(played)})]
 
 
 def _sandbox(

@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from quanhui.base.accounts import Account, AlipayAccount, WechatAccount
+from quanhui.entry.development import channel_accounts, is_public
+
 PREFIX = "QUANHUI_"
 DEVELOPMENT_SEED = b"quanhui development: everyone knows this, never use it for anything real"
 SECRET_BYTES = 32
@@ -54,6 +57,14 @@ def _about(en: str, zh: str, *, secret: bool = False, **limits: Any) -> Meta:
 
 def _secret(en: str, zh: str, *, longest: int | None = SECRET_BYTES) -> Meta:
     return _about(en, zh, secret=True, min_length=SECRET_BYTES, max_length=longest)
+
+
+def _account(en: str, zh: str) -> Meta:
+    return _about(
+        en + " Without it production does not use the channel; development plays it.",
+        zh + "不填时，生产环境不使用该渠道，开发环境使用沙箱。",
+        secret=True,
+    )
 
 
 Key = Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
@@ -222,6 +233,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sms_secret: Annotated[
         bytes, _secret("Secret shared with the SMS gateway.", "与短信网关共享的签名密钥。", longest=None)
     ]
+    wechat: Annotated[
+        WechatAccount | None,
+        _account(
+            "Our WeChat merchant account, as JSON: `url`, `merchant`, `app`, `serial`, `private_key`,"
+            " `platform_serial`, `platform_key`, `notice_key` (APIv3) and `terms`.",
+            "微信支付商户账户（JSON）：url、merchant、app、serial、private_key、platform_serial、"
+            "platform_key、notice_key（APIv3 密钥）和 terms。",
+        ),
+    ] = None
+    alipay: Annotated[
+        AlipayAccount | None,
+        _account(
+            "Our Alipay application, as JSON: `url`, `app`, `private_key`, `platform_key` and `terms`.",
+            "支付宝应用账户（JSON）：url、app、private_key、platform_key 和 terms。",
+        ),
+    ] = None
 
     @property
     def in_production(self) -> bool:
@@ -284,9 +311,11 @@ def load(environ: Mapping[str, str]) -> Settings:
             problems.append(f"{field.variable}: {error}")
             values[field.name] = None
     if values.get("environment") is Environment.PRODUCTION:
-        problems += _unfit_for_production(values)
+        problems += _unfit_for_production(values) + _unfit_accounts(values)
     if problems:
         raise SettingsError(problems)
+    if values.get("environment") is Environment.PRODUCTION:
+        values = {**dict.fromkeys(channel_accounts()), **values}
     port = values.get("http_port", DEFAULTS["http_port"])
     return Settings(**{**development_secrets(), "public_base_url": f"http://127.0.0.1:{port}", **values})
 
@@ -298,7 +327,7 @@ def development_secrets() -> dict[str, Any]:
         return hashlib.sha256(DEVELOPMENT_SEED + name.encode()).digest()
 
     made: dict[str, Any] = {name: derive(name) for name in REQUIRED}
-    return made | {"sealing_keys": {1: made["sealing_keys"]}}
+    return {**made, "sealing_keys": {1: made["sealing_keys"]}, **channel_accounts()}
 
 
 def fresh_secrets() -> dict[str, str]:
@@ -312,6 +341,8 @@ def as_text(value: object) -> str:
     """A setting as it stands in the environment; `load` reads it back."""
     if isinstance(value, bytes):
         return b64encode(value).decode()
+    if isinstance(value, Account):
+        return msgspec.json.encode(value).decode()
     if isinstance(value, dict):
         return ",".join(f"{key}:{as_text(part)}" for key, part in value.items())
     return str(value)
@@ -319,6 +350,10 @@ def as_text(value: object) -> str:
 
 def _parse(text: str, kind: Any) -> Any:
     plain: Any = text
+    if text.startswith("{"):
+        account = msgspec.json.decode(text, type=kind)
+        account.check()
+        return account
     if get_origin(get_args(kind)[0]) is dict:
         pairs = [part.strip().split(":", 1) for part in text.split(",")]
         if any(len(pair) != 2 for pair in pairs):  # noqa: PLR2004 - a pair
@@ -366,9 +401,21 @@ def _unfit_for_production(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _unfit_accounts(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name, account in values.items():
+        if not isinstance(account, Account):
+            continue
+        if is_public(account):
+            problems.append(f"{PREFIX}{name.upper()}: this is the public development key")
+        if urlsplit(account.url).hostname in LOOPBACK or not account.url.startswith("https://"):
+            problems.append(f"{PREFIX}{name.upper()}: production needs https, and no sandbox on this machine")
+    return problems
+
+
 def _keys_in(values: Iterable[Any]) -> Iterator[bytes]:
     for value in values:
         if isinstance(value, dict):
             yield from value.values()
-        elif value is not None:
+        elif isinstance(value, bytes):
             yield value

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import aiohttp
 
+from quanhui import settlement
+from quanhui.base.accounts import Terms
 from quanhui.base.db import open_pool, transaction
 from quanhui.base.http import SignedClient, open_client
 from quanhui.base.keyring import Keyring
@@ -15,9 +17,10 @@ from quanhui.catalogue import CatalogueCache, Connectors, IssuerConnector
 from quanhui.catalogue.gateway import SandboxIssuerConnector
 from quanhui.customers import SmsGateway
 from quanhui.entry.settings import Settings
-from quanhui.settlement import SandboxInstitution
+from quanhui.settlement import AlipayTransfers, SandboxInstitution, WechatTransfers
 from quanhui.story import STORY, Desk
 
+INSTITUTION_TERMS = Terms(least_fen=10, most_fen=10**15)
 CALLBACK_PATH = "/v1/callbacks/institution"
 
 
@@ -33,6 +36,7 @@ async def open_desk(
         async with transaction(pool) as db:
             await set_routes(db, [(step.fact, step.subscriber) for step in STORY])
         keyring = Keyring(settings.sealing_keys, settings.fingerprint_key)
+        institution = _institution(settings, http)
         yield Desk(
             pool=pool,
             keyring=keyring,
@@ -43,8 +47,9 @@ async def open_desk(
                 long_quote_ttl=timedelta(seconds=settings.quote_ttl_elder_s),
             ),
             connectors=_connectors(settings, http),
-            institution=_institution(settings, http),
+            institution=institution,
             sms=_sms(settings, http),
+            channels=_channels(settings, http, institution),
         )
     finally:
         await http.close()
@@ -68,6 +73,25 @@ def _institution(settings: Settings, http: aiohttp.ClientSession) -> SandboxInst
         callback_secret=settings.callback_secret,
         callback_url=settings.public_base_url + CALLBACK_PATH,
     )
+
+
+def _channels(
+    settings: Settings, http: aiohttp.ClientSession, institution: SandboxInstitution
+) -> settlement.Channels:
+    """The institution, and every channel that we have an account at."""
+
+    def notify(name: str) -> str:
+        return f"{settings.public_base_url}/v1/callbacks/{name}"
+
+    used: dict[str, settlement.Institution] = {settlement.CUSTODIAN: institution}
+    terms = {settlement.CUSTODIAN: INSTITUTION_TERMS}
+    if settings.wechat:
+        used["wechat"] = WechatTransfers(http, settings.wechat, notify_url=notify("wechat"))
+        terms["wechat"] = settings.wechat.terms
+    if settings.alipay:
+        used["alipay"] = AlipayTransfers(http, settings.alipay, notify_url=notify("alipay"))
+        terms["alipay"] = settings.alipay.terms
+    return settlement.Channels(used, terms)
 
 
 def _sms(settings: Settings, http: aiohttp.ClientSession) -> SmsGateway:

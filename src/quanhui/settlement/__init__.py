@@ -26,6 +26,9 @@ from quanhui.settlement.actions import (
     retry_failed,
     retry_payouts,
 )
+from quanhui.settlement.channels.alipay import AlipayTransfers
+from quanhui.settlement.channels.registry import Channels
+from quanhui.settlement.channels.wechat import WechatTransfers
 from quanhui.settlement.errors import CallbackRefused, OwnPayout, PayoutBlocked, PayoutMoved
 from quanhui.settlement.gateway import (
     BillKind,
@@ -81,12 +84,14 @@ __all__ = [
     "REFUND_REPORTED",
     "TRANSFER_DUE",
     "TRANSFER_UNRECOGNISED",
+    "AlipayTransfers",
     "Attempt",
     "AttemptState",
     "BillKind",
     "BillLine",
     "CallbackEvents",
     "CallbackRefused",
+    "Channels",
     "Collector",
     "EventKind",
     "Flag",
@@ -108,6 +113,7 @@ __all__ = [
     "TransferOrder",
     "TransferReport",
     "TransferState",
+    "WechatTransfers",
     "approve_payouts",
     "clear_flags",
     "find_payouts",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
@@ -18,6 +18,7 @@ from quanhui.base.web import Call
 from quanhui.ledger import postings
 from quanhui.settlement import store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
+from quanhui.settlement.channels.registry import Channels
 from quanhui.settlement.errors import CallbackRefused
 from quanhui.settlement.gateway import Institution
 from quanhui.settlement.reports import take_events
@@ -66,6 +67,12 @@ class CallbackView(Struct, frozen=True):
     """The callback was taken in."""
 
     new_events: Annotated[int, Meta(description="Events that had not come before.")]
+
+
+class WordOfThanks(Struct, frozen=True):
+    """What a channel reads as taken."""
+
+    code: Annotated[str, Meta(description="Always `SUCCESS`.", examples=["SUCCESS"])]
 
 
 @get(
@@ -251,13 +258,62 @@ async def take_callback(
     Signed by the institution (Standard Webhooks). Events may come twice, late or out of order; each counts
     once. It answers 200 after the commit; any other answer asks for it to be sent again.
     """
+    return Response(CallbackView(await _hear(call, institution, request)))
+
+
+@post(
+    "/callbacks/wechat",
+    opt=open_to_public(),
+    operation_id="take_wechat_callback",
+    tags=TAGS,
+    status_code=200,
+    request_max_body_size=CALLBACK_LIMIT_BYTES,
+)
+async def take_wechat_callback(
+    call: NamedDependency[Call],
+    channels: NamedDependency[SkipValidation[Channels]],
+    request: Request[Any, Any, Any],
+) -> Response[WordOfThanks]:
+    """Hear WeChat 微信支付回调
+
+    Signed by WeChat (RSA-SHA256), its resource sealed with AES-256-GCM. A notice counts once.
+    """
+    await _hear(call, channels.get("wechat"), request)
+    return Response(WordOfThanks("SUCCESS"))
+
+
+@post(
+    "/callbacks/alipay",
+    opt=open_to_public(),
+    operation_id="take_alipay_callback",
+    tags=TAGS,
+    status_code=200,
+    request_max_body_size=CALLBACK_LIMIT_BYTES,
+    media_type=MediaType.TEXT,
+)
+async def take_alipay_callback(
+    call: NamedDependency[Call],
+    channels: NamedDependency[SkipValidation[Channels]],
+    request: Request[Any, Any, Any],
+) -> str:
+    """Hear Alipay 支付宝回调
+
+    A form signed by Alipay (RSA2), answered with the word `success` once it is taken. A notice counts once.
+    """
+    await _hear(call, channels.get("alipay"), request)
+    return "success"
+
+
+async def _hear(call: Call, institution: Institution | None, request: Request[Any, Any, Any]) -> int:
+    """Take a callback in, and say how many of its events had not come before."""
+    if institution is None:
+        raise NotFound
     body = await request.body()
     try:
         told = institution.verify_callback(request.headers, body, call.now)
     except BadSignature:
         raise CallbackRefused from None
-    new = await in_transaction(call.pool, lambda db: take_events(db, told.events, now=call.now))
-    return Response(CallbackView(new))
+    return await in_transaction(call.pool, lambda db: take_events(db, told.events, now=call.now))
 
 
 async def _one(db: Db, actor: Actor, payouts: list[Payout]) -> PayoutView:
@@ -289,4 +345,6 @@ handlers: list[HTTPRouteHandler] = [
     hand_over,
     get_stored_value,
     take_callback,
+    take_wechat_callback,
+    take_alipay_callback,
 ]
