@@ -267,7 +267,9 @@ class Deal:
         assert locked is not None
         assert order.quote is not None
         terms = await self.terms(db, at)
-        return await buyback.accept_quote(db, terms, locked, order.quote.id, choice, now=at or self.now)
+        acceptance = buyback.Acceptance(locked, order.quote.id, choice)
+        (accepted,) = await buyback.accept_quotes(db, terms, [acceptance], now=at or self.now)
+        return accepted
 
     async def accepted(self, pool: Pool, *offered: str, seller: str = "cus_1") -> Order:
         """An order whose quote was accepted, committed."""

@@ -38,12 +38,12 @@ FROM unnest(:numbers::int[], :refusals::text[], :gross_fens::bigint[], :fee_fens
     :net_fens::bigint[], :reasons::text[]) AS n(number, refusal, gross_fen, fee_fen, net_fen, reasons)
 WHERE l.order_id = :id AND l.number = n.number;
 
--- name: lock_order^
--- One order for update, with its lines and newest quote.
+-- name: lock_orders
+-- Orders for update, in the order of their ids, with their lines and newest quotes.
 SELECT o.*,
     (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.number) FROM buyback.line l WHERE l.order_id = o.id) AS lines,
     (SELECT to_jsonb(q) FROM buyback.quote q WHERE q.order_id = o.id ORDER BY q.id DESC LIMIT 1) AS quote
-FROM buyback.buyback_order o WHERE o.id = :order_id FOR UPDATE OF o;
+FROM buyback.buyback_order o WHERE o.id = ANY(:order_ids::text[]) ORDER BY o.id FOR UPDATE OF o;
 
 -- name: find_orders
 -- Orders by id, with their lines and newest quotes.
@@ -64,13 +64,18 @@ WHERE (:seller_id::text IS NULL OR o.seller_id = :seller_id)
   AND (:before::text IS NULL OR o.id < :before)
 ORDER BY o.id DESC LIMIT :limit;
 
--- name: accept_order!
--- The quote is accepted and the order moves on with the way of payment that was chosen.
-WITH q AS (UPDATE buyback.quote SET state = 'accepted', decided_at = :now WHERE id = :quote_id)
-UPDATE buyback.buyback_order
-SET state = :state, method = :method, payee_id = :payee_id, goods_store_id = :goods_store_id,
-    hold_reason = :hold_reason, updated_at = :now
-WHERE id = :order_id;
+-- name: accept_orders!
+-- The quotes are accepted and the orders move on with the ways of payment that were chosen.
+WITH q AS (
+    UPDATE buyback.quote SET state = 'accepted', decided_at = :now WHERE id = ANY(:quote_ids::text[])
+)
+UPDATE buyback.buyback_order o
+SET state = a.state, method = a.method, payee_id = a.payee_id, goods_store_id = a.goods_store_id,
+    hold_reason = a.hold_reason, updated_at = :now
+FROM unnest(:order_ids::text[], :states::text[], :methods::text[], :payee_ids::text[],
+    :goods_store_ids::text[], :hold_reasons::text[])
+    AS a(id, state, method, payee_id, goods_store_id, hold_reason)
+WHERE o.id = a.id;
 
 -- name: close_quote!
 -- An open quote is declined.

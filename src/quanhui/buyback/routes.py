@@ -1,6 +1,8 @@
 """Buyback over HTTP: submit, accept, decline, appeal, follow; and the desk of those who review."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, TypeAlias
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -9,14 +11,14 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui import evidence
-from quanhui.base.access import Scope, needs
+from quanhui.base.access import Actor, Scope, needs
 from quanhui.base.db import Db
 from quanhui.base.errors import NotFound
 from quanhui.base.ids import new_id
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
-from quanhui.base.web import Call, ProblemView
+from quanhui.base.web import Call, Commands, ProblemView
 from quanhui.buyback import errors, store
-from quanhui.buyback.acceptance import PayoutChoice, accept_quote
+from quanhui.buyback.acceptance import Acceptance, PayoutChoice, accept_quotes
 from quanhui.buyback.intake import ask_issuers, read_codes
 from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
 from quanhui.buyback.rules import (
@@ -27,7 +29,7 @@ from quanhui.buyback.rules import (
     OrderState,
     QuoteState,
 )
-from quanhui.buyback.terms import TermsSource
+from quanhui.buyback.terms import Terms, TermsSource
 from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view, rejection_view
 from quanhui.catalogue import BalanceCheck, Connectors
 from quanhui.compliance import Method
@@ -95,6 +97,34 @@ class ReviewBody(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=200, examples=["已与发行方核对，券有效。"])]
 
 
+class Wanted(Struct, frozen=True):
+    """Who accepts which quote on which terms."""
+
+    actor: Actor
+    terms: Terms
+    order_id: str
+    quote_id: str
+    choice: PayoutChoice
+
+
+Acceptances: TypeAlias = Commands[Wanted, OrderView]
+
+
+async def accept_wanted(db: Db, wanted: Sequence[Wanted], now: datetime) -> list[OrderView]:
+    """Accept quotes of orders that are their actors' own. Raises as `accept_quotes`, or `NotFound`."""
+    orders = await store.lock_orders(db, [each.order_id for each in wanted])
+    acceptances = []
+    for each in wanted:
+        order = orders.get(each.order_id)
+        each.actor.require_owner("buyback.sell", order.seller_id if order else None)
+        if order is None:
+            raise NotFound
+        acceptances.append(Acceptance(order, each.quote_id, each.choice))
+    terms = wanted[-1].terms
+    accepted = await accept_quotes(db, terms, acceptances, now=now)
+    return [order_view(order, terms.catalogue) for order in accepted]
+
+
 @post(
     "/buyback/orders",
     opt=needs("buyback.sell", Scope.OWN),
@@ -143,6 +173,7 @@ async def sell(
 async def accept(
     call: NamedDependency[Call],
     terms: NamedDependency[TermsSource],
+    acceptances: NamedDependency[Acceptances],
     order_id: OrderId,
     data: JSONBody[AcceptBody],
 ) -> Response[OrderView]:
@@ -151,15 +182,10 @@ async def accept(
     Title passes and the payout starts. Vouchers of our own issue are ours in this call. Those of outside
     issuers are claimed now and locked at their issuer within seconds; follow the order's state.
     """
-    present = await terms.get(call.pool, call.now)
     choice = PayoutChoice(method=data.method, payee_id=data.payee_id, store_id=data.store_id)
-
-    async def verb(db: Db) -> OrderView:
-        order = await _own_order(db, call, "buyback.sell", order_id)
-        order = await accept_quote(db, present, order, data.quote_id, choice, now=call.now)
-        return order_view(order, present.catalogue)
-
-    return await call.command(verb)
+    present = await terms.get(call.pool, call.now)
+    wanted = Wanted(call.actor, present, order_id, data.quote_id, choice)
+    return await acceptances.do(call, wanted, about=order_id)
 
 
 @post(

@@ -70,8 +70,12 @@ def _line_arguments(lines: Sequence[Line]) -> dict[str, Any]:
 
 async def lock_order(db: Db, order_id: str) -> Order | None:
     """One order, locked until the transaction ends."""
-    row = await queries.lock_order(db, order_id=order_id)
-    return _order(row) if row else None
+    return (await lock_orders(db, [order_id])).get(order_id)
+
+
+async def lock_orders(db: Db, order_ids: Sequence[str]) -> dict[str, Order]:
+    """Orders by id, locked until the transaction ends; unknown ids are absent."""
+    return {row["id"]: _order(row) for row in await queries.lock_orders(db, order_ids=order_ids)}
 
 
 async def find_orders(db: Db, order_ids: Sequence[str]) -> list[Order]:
@@ -89,21 +93,30 @@ async def list_orders(
     return [_order(row) for row in rows]
 
 
-async def accept_order(db: Db, order: Order, state: OrderState, *, quote_id: str, now: datetime) -> Order:
-    await queries.accept_order(
+async def accept_orders(
+    db: Db, orders: Sequence[Order], states: Sequence[OrderState], *, now: datetime
+) -> list[Order]:
+    quotes = [order.quote for order in orders if order.quote]
+    await queries.accept_orders(
         db,
-        order_id=order.id,
-        quote_id=quote_id,
-        state=state,
-        method=order.method,
-        payee_id=order.payee_id,
-        goods_store_id=order.goods_store_id,
-        hold_reason=order.hold_reason,
+        order_ids=[order.id for order in orders],
+        quote_ids=[quote.id for quote in quotes],
+        states=states,
+        methods=[order.method for order in orders],
+        payee_ids=[order.payee_id for order in orders],
+        goods_store_ids=[order.goods_store_id for order in orders],
+        hold_reasons=[order.hold_reason for order in orders],
         now=now,
     )
-    assert order.quote is not None
-    quote = msgspec.structs.replace(order.quote, state=QuoteState.ACCEPTED)
-    return msgspec.structs.replace(order, state=state, quote=quote, updated_at=now)
+    return [
+        msgspec.structs.replace(
+            order,
+            state=state,
+            quote=msgspec.structs.replace(quote, state=QuoteState.ACCEPTED),
+            updated_at=now,
+        )
+        for order, state, quote in zip(orders, states, quotes, strict=True)
+    ]
 
 
 async def close_quote(db: Db, order_id: str, state: QuoteState, *, now: datetime) -> None:

@@ -1,5 +1,6 @@
 """Verbs of risk: they count what happens and answer; they move nothing."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 from quanhui.base.db import Db
 from quanhui.base.ids import new_id
 from quanhui.risk import store
-from quanhui.risk.rules import Check, RuleBook, Tree, judge
+from quanhui.risk.rules import Check, PayeeUse, RuleBook, Tree, judge
 
 NEAR_LIMITS_FEN = (500_000, 1_000_000, 5_000_000)
 NEAR_SHARE_BPS = 9_500
@@ -57,15 +58,20 @@ async def assess(db: Db, book: RuleBook, submission: Submission, *, now: datetim
     return await _keep(db, book, submission.order_id, judge(book, measures, submission.line_checks), now=now)
 
 
-async def assess_payee(
-    db: Db, book: RuleBook, *, order_id: str, seller_id: str, payee_id: str, now: datetime
-) -> Tree:
-    """Judge the account that a seller wants to be paid to. Only an outcome other than allow is kept."""
-    sellers = await store.observe_payee(db, payee_id=payee_id, seller_id=seller_id, now=now)
-    tree = judge(_only(book, "payee_sellers_24h"), {"payee_sellers_24h": sellers}, ())
-    if tree.deciding():
-        await _keep(db, book, order_id, tree, now=now)
-    return tree
+async def assess_payees(
+    db: Db, book: RuleBook, uses: Sequence[PayeeUse], *, now: datetime
+) -> dict[str, Tree]:
+    """Judge the accounts that sellers want to be paid to; the trees by order.
+
+    Only an outcome other than allow is kept.
+    """
+    sellers = await store.observe_payees(db, uses, now=now)
+    rules = _only(book, "payee_sellers_24h")
+    trees = {use.order_id: judge(rules, {"payee_sellers_24h": sellers[use.payee_id]}, ()) for use in uses}
+    for order_id, tree in trees.items():
+        if tree.deciding():
+            await _keep(db, book, order_id, tree, now=now)
+    return trees
 
 
 async def _keep(db: Db, book: RuleBook, subject: str, tree: Tree, *, now: datetime) -> Decision:

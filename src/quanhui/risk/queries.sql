@@ -29,14 +29,22 @@ SELECT key,
 FROM (SELECT * FROM counted UNION ALL SELECT * FROM earlier) AS both_parts
 GROUP BY key;
 
--- name: observe_payee$
--- Note who is paid to an account and tell how many different sellers were in the last day.
-WITH noted AS (
-    INSERT INTO risk.payee_use (payee_id, seller_id, last_at) VALUES (:payee_id, :seller_id, :now)
+-- name: observe_payees
+-- Note who is paid to which account and tell how many different sellers each had in the last day.
+WITH given AS (
+    SELECT DISTINCT payee_id, seller_id FROM unnest(:payee_ids::text[], :seller_ids::text[]) AS g(payee_id, seller_id)
+), noted AS (
+    INSERT INTO risk.payee_use (payee_id, seller_id, last_at)
+    SELECT payee_id, seller_id, :now FROM given ORDER BY payee_id, seller_id
     ON CONFLICT (payee_id, seller_id) DO UPDATE SET last_at = excluded.last_at
+    RETURNING payee_id, seller_id
+), recent AS (
+    SELECT payee_id, seller_id FROM noted
+    UNION
+    SELECT u.payee_id, u.seller_id FROM risk.payee_use u
+    WHERE u.payee_id = ANY(:payee_ids::text[]) AND u.last_at > :now::timestamptz - interval '24 hours'
 )
-SELECT 1 + count(*) FROM risk.payee_use
-WHERE payee_id = :payee_id AND seller_id <> :seller_id AND last_at > :now::timestamptz - interval '24 hours';
+SELECT payee_id, count(*) AS sellers FROM recent GROUP BY payee_id;
 
 -- name: keep_decision!
 -- Store a decision with its tree.

@@ -55,6 +55,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     reason_en: str = ""
 
 
+class PayeeUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A seller wants to be paid for an order to an account."""
+
+    order_id: str
+    seller_id: str
+    payee_id: str
+
+
 class Tree(msgspec.Struct, frozen=True):
     """The outcome and every check that led to it."""
 

@@ -7,7 +7,7 @@ import msgspec
 
 from quanhui.base.cached import Cached
 from quanhui.base.db import Db, Reader, Row, load_queries
-from quanhui.risk.rules import Check, KeptDecision, Outcome, Rule, RuleBook, Tree
+from quanhui.risk.rules import Check, KeptDecision, Outcome, PayeeUse, Rule, RuleBook, Tree
 
 queries = load_queries(__file__)
 
@@ -40,9 +40,11 @@ async def observe(
     return rows
 
 
-async def observe_payee(db: Db, *, payee_id: str, seller_id: str, now: datetime) -> int:
-    count: int = await queries.observe_payee(db, payee_id=payee_id, seller_id=seller_id, now=now)
-    return count
+async def observe_payees(db: Db, uses: Sequence[PayeeUse], *, now: datetime) -> dict[str, int]:
+    rows = await queries.observe_payees(
+        db, payee_ids=[use.payee_id for use in uses], seller_ids=[use.seller_id for use in uses], now=now
+    )
+    return {row["payee_id"]: row["sellers"] for row in rows}
 
 
 async def keep_decision(
