@@ -78,12 +78,14 @@ async def web(pool: Pool, open_deal: Deal) -> AsyncIterator[Web]:
     def refuse(_request: Request, problem: Problem) -> Response:
         return Response(problem_view(problem), status_code=problem.status)
 
+    counter = buyback.Counter()
     app = Litestar(
         handlers,
         dependencies={
             "call": Provide(call),
             "terms": Provide(lambda: open_deal.source, sync_to_thread=False),
             "connectors": Provide(lambda: open_deal.connectors, sync_to_thread=False),
+            "counter": Provide(lambda: counter, sync_to_thread=False),
         },
         exception_handlers={Problem: refuse},
         openapi_config=None,

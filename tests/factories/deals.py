@@ -258,7 +258,9 @@ class Deal:
         checks = await buyback.ask_issuers(self.connectors, codes, now=at)
         named = frozenset(number for number, item in enumerate(items, 1) if item.product_id)
         submission = Submission(seller_id=seller, **given)
-        return await buyback.sell_vouchers(db, terms, submission, codes, checks, named=named, now=at)
+        what = buyback.Offered(submission=submission, codes=codes, checks=checks, named=named)
+        (order,) = await buyback.sell_vouchers(db, terms, [what], now=at)
+        return order
 
     async def accept(
         self, db: Db, order: Order, choice: PayoutChoice = STORED_VALUE, *, at: datetime | None = None

@@ -33,7 +33,8 @@ async def assess(
 ) -> risk.Decision:
     offered = {"offered": 1, "refused": 0, "amount_fen": 100_00, "device_id": None, **given}
     submission = Submission(order_id="ord_1", seller_id=seller, **offered)
-    return await risk.assess(db, rules or await risk.load_rules(db, 1), submission, now=at)
+    (decision,) = await risk.assess(db, rules or await risk.load_rules(db, 1), [submission], now=at)
+    return decision
 
 
 def rules_of(decision: risk.Decision) -> list[str]:

@@ -129,16 +129,22 @@ class Commands(Generic[Ask, View]):
     Each has an Idempotency-Key and gets an answer of its own, as from `Call.command`.
     """
 
-    def __init__(self, verb: Callable[[Db, Sequence[Ask], datetime], Awaitable[Sequence[View]]]) -> None:
+    def __init__(
+        self,
+        verb: Callable[[Db, Sequence[Ask], datetime], Awaitable[Sequence[View]]],
+        *,
+        status: Callable[[View], int] = lambda _: OK,
+    ) -> None:
         self._verb = verb
+        self._status = status
         self._together: Together[tuple[Call, Ask], Response[View]] = Together(self._work)
 
-    async def do(self, call: Call, ask: Ask, *, about: str) -> Response[View]:
-        """Do what a request asks about a thing. Raises as `Call.command`.
+    async def do(self, call: Call, ask: Ask, *, about: Sequence[str]) -> Response[View]:
+        """Do what a request asks about some things. Raises as `Call.command`.
 
         What is asked about one thing, or under one key, is done one after another.
         """
-        names = frozenset({f"about {about}", f"key {call.actor.id} {call.require_key()}"})
+        names = frozenset({*about, f"key {call.actor.id} {call.require_key()}"})
         return await self._together.ask((call, ask), names=names)
 
     async def _work(self, asked: Sequence[tuple[Call, Ask]]) -> list[Response[View]]:
@@ -150,7 +156,7 @@ class Commands(Generic[Ask, View]):
             fresh = [(call, ask) for call, ask in asked if call not in answers]
             views = await self._verb(db, [ask for _, ask in fresh], now) if fresh else []
             made = {
-                call: _Answer(msgspec.json.encode(view), OK)
+                call: _Answer(msgspec.json.encode(view), self._status(view))
                 for (call, _), view in zip(fresh, views, strict=True)
             }
             await _keep_answers(db, made)

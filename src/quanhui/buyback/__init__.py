@@ -24,8 +24,9 @@ from quanhui.buyback.acceptance import (
     mark_returned,
     mark_settled,
 )
+from quanhui.buyback.counter import Counter
 from quanhui.buyback.intake import ask_issuers, read_codes
-from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
+from quanhui.buyback.offer import Offered, Submission, resolve_review, sell_vouchers
 from quanhui.buyback.rules import (
     LINES_MAX,
     Item,
@@ -41,8 +42,9 @@ from quanhui.buyback.store import close_settled, expire_quotes, find_orders, lis
 from quanhui.buyback.terms import Terms, TermsSource
 
 __all__ = [
-    "ACCEPTED", "CANCELLED", "LINES_MAX", "SECURED", "TITLE_TRANSFERRED", "Acceptance", "Item", "Line",
-    "Order", "OrderState", "PayoutChoice", "Quote", "QuoteState", "ReadCode", "Refusal", "Submission",
+    "ACCEPTED", "CANCELLED", "LINES_MAX", "SECURED", "TITLE_TRANSFERRED", "Acceptance", "Counter", "Item",
+    "Line", "Offered", "Order", "OrderState", "PayoutChoice", "Quote", "QuoteState", "ReadCode", "Refusal",
+    "Submission",
     "Terms", "TermsSource", "accept_quotes", "ask_issuers", "close_settled", "expire_quotes", "find_orders",
     "list_orders", "lock_order", "mark_returned", "mark_settled", "read_codes", "resolve_review",
     "sell_vouchers",

@@ -1,35 +1,41 @@
--- name: insert_order!
--- An order with its lines and, if there is one, its quote.
+-- name: insert_orders!
+-- Orders with their lines and, where there is one, their quotes.
 WITH o AS (
     INSERT INTO buyback.buyback_order (id, seller_id, store_id, device_id, state, long_quote, hold_reason,
         decision_id, reason, created_at, updated_at)
-    VALUES (:id, :seller_id, :store_id, :device_id, :state, :long_quote, :hold_reason, :decision_id, :reason,
-        :now, :now)
+    SELECT id, seller_id, store_id, device_id, state, long_quote, hold_reason, decision_id, reason,
+        created_at, created_at
+    FROM unnest(:ids::text[], :seller_ids::text[], :store_ids::text[], :device_ids::text[], :states::text[],
+        :long_quotes::boolean[], :hold_reasons::text[], :decision_ids::text[], :order_reasons::text[],
+        :created_ats::timestamptz[])
+        AS o(id, seller_id, store_id, device_id, state, long_quote, hold_reason, decision_id, reason,
+             created_at)
 ), q AS (
     INSERT INTO buyback.quote (id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version,
         policy_version, inputs_hash, issued_at, expires_at)
-    SELECT :quote_id::text, :id, 'issued', :gross_fen::bigint, :fee_fen::bigint, :net_fen::bigint,
-        :methods::text[], :model_version::text, :policy_version::text, :inputs_hash::text, :now,
-        :quote_expires_at::timestamptz
-    WHERE :quote_id::text IS NOT NULL
+    SELECT id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version, policy_version,
+        inputs_hash, issued_at, expires_at
+    FROM jsonb_populate_recordset(NULL::buyback.quote, :quotes::jsonb)
 )
 INSERT INTO buyback.line (order_id, number, fingerprint, voucher_id, product_id, tail, refusal, face_fen,
     balance_fen, gross_fen, fee_fen, net_fen, expires_at, reasons)
-SELECT :id, l.number, l.fingerprint, l.voucher_id, l.product_id, l.tail, l.refusal, l.face_fen,
+SELECT l.order_id, l.number, l.fingerprint, l.voucher_id, l.product_id, l.tail, l.refusal, l.face_fen,
     l.balance_fen, l.gross_fen, l.fee_fen, l.net_fen, l.expires_at, l.reasons::jsonb
-FROM unnest(:numbers::int[], :fingerprints::bytea[], :voucher_ids::text[], :product_ids::text[],
-    :tails::text[], :refusals::text[], :face_fens::bigint[], :balance_fens::bigint[], :gross_fens::bigint[],
-    :fee_fens::bigint[], :net_fens::bigint[], :expires_ats::timestamptz[], :reasons::text[])
-    AS l(number, fingerprint, voucher_id, product_id, tail, refusal, face_fen, balance_fen, gross_fen,
-         fee_fen, net_fen, expires_at, reasons);
+FROM unnest(:line_orders::text[], :numbers::int[], :fingerprints::bytea[], :voucher_ids::text[],
+    :product_ids::text[], :tails::text[], :refusals::text[], :face_fens::bigint[], :balance_fens::bigint[],
+    :gross_fens::bigint[], :fee_fens::bigint[], :net_fens::bigint[], :expires_ats::timestamptz[],
+    :reasons::text[])
+    AS l(order_id, number, fingerprint, voucher_id, product_id, tail, refusal, face_fen, balance_fen,
+         gross_fen, fee_fen, net_fen, expires_at, reasons);
 
 -- name: insert_quote!
 -- A fresh quote for an order that a person looked at, with the new prices of its lines.
 WITH q AS (
     INSERT INTO buyback.quote (id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version,
         policy_version, inputs_hash, issued_at, expires_at)
-    VALUES (:quote_id, :id, 'issued', :gross_fen, :fee_fen, :net_fen, :methods::text[], :model_version,
-        :policy_version, :inputs_hash, :now, :quote_expires_at)
+    SELECT id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version, policy_version,
+        inputs_hash, issued_at, expires_at
+    FROM jsonb_populate_recordset(NULL::buyback.quote, :quotes::jsonb)
 )
 UPDATE buyback.line l
 SET refusal = n.refusal, gross_fen = n.gross_fen, fee_fen = n.fee_fen, net_fen = n.net_fen,

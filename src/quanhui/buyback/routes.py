@@ -1,8 +1,6 @@
 """Buyback over HTTP: submit, accept, decline, appeal, follow; and the desk of those who review."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -11,16 +9,17 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from quanhui import evidence
-from quanhui.base.access import Actor, Scope, needs
+from quanhui.base.access import Scope, needs
 from quanhui.base.db import Db
 from quanhui.base.errors import NotFound
 from quanhui.base.ids import new_id
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
-from quanhui.base.web import Call, Commands, ProblemView
+from quanhui.base.web import Call, ProblemView
 from quanhui.buyback import errors, store
-from quanhui.buyback.acceptance import Acceptance, PayoutChoice, accept_quotes
+from quanhui.buyback.acceptance import PayoutChoice
+from quanhui.buyback.counter import Accepting, Counter, Offering
 from quanhui.buyback.intake import ask_issuers, read_codes
-from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
+from quanhui.buyback.offer import Offered, Submission, resolve_review
 from quanhui.buyback.rules import (
     LINES_MAX,
     ORDER,
@@ -29,8 +28,8 @@ from quanhui.buyback.rules import (
     OrderState,
     QuoteState,
 )
-from quanhui.buyback.terms import Terms, TermsSource
-from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view, rejection_view
+from quanhui.buyback.terms import TermsSource
+from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view
 from quanhui.catalogue import BalanceCheck, Connectors
 from quanhui.compliance import Method
 
@@ -97,34 +96,6 @@ class ReviewBody(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=200, examples=["已与发行方核对，券有效。"])]
 
 
-class Wanted(Struct, frozen=True):
-    """Who accepts which quote on which terms."""
-
-    actor: Actor
-    terms: Terms
-    order_id: str
-    quote_id: str
-    choice: PayoutChoice
-
-
-Acceptances: TypeAlias = Commands[Wanted, OrderView]
-
-
-async def accept_wanted(db: Db, wanted: Sequence[Wanted], now: datetime) -> list[OrderView]:
-    """Accept quotes of orders that are their actors' own. Raises as `accept_quotes`, or `NotFound`."""
-    orders = await store.lock_orders(db, [each.order_id for each in wanted])
-    acceptances = []
-    for each in wanted:
-        order = orders.get(each.order_id)
-        each.actor.require_owner("buyback.sell", order.seller_id if order else None)
-        if order is None:
-            raise NotFound
-        acceptances.append(Acceptance(order, each.quote_id, each.choice))
-    terms = wanted[-1].terms
-    accepted = await accept_quotes(db, terms, acceptances, now=now)
-    return [order_view(order, terms.catalogue) for order in accepted]
-
-
 @post(
     "/buyback/orders",
     opt=needs("buyback.sell", Scope.OWN),
@@ -136,6 +107,7 @@ async def sell(
     call: NamedDependency[Call],
     terms: NamedDependency[TermsSource],
     connectors: NamedDependency[Connectors],
+    counter: NamedDependency[Counter],
     data: JSONBody[SellBody],
 ) -> Response[OrderView | ProblemView]:
     """Sell vouchers 提交券码
@@ -153,14 +125,9 @@ async def sell(
         checks = await ask_issuers(connectors, codes, now=call.now)
     named = frozenset(number for number, item in enumerate(data.items, 1) if item.product_id)
     submission = Submission(seller_id=call.actor.id, device_id=call.device_id, long_quote=data.long_quote)
-
-    async def verb(db: Db) -> OrderView | ProblemView:
-        order = await sell_vouchers(db, present, submission, codes, checks, named=named, now=call.now)
-        if order.state is OrderState.REJECTED:
-            return rejection_view(order)
-        return order_view(order, present.catalogue)
-
-    return await call.command(verb, status=lambda view: getattr(view, "status", 201))
+    offered = Offered(submission=submission, codes=codes, checks=checks, named=named)
+    about = [call.actor.id, f"device {call.device_id}"] if call.device_id else [call.actor.id]
+    return await counter.sell.do(call, Offering(present, offered), about=about)
 
 
 @post(
@@ -173,7 +140,7 @@ async def sell(
 async def accept(
     call: NamedDependency[Call],
     terms: NamedDependency[TermsSource],
-    acceptances: NamedDependency[Acceptances],
+    counter: NamedDependency[Counter],
     order_id: OrderId,
     data: JSONBody[AcceptBody],
 ) -> Response[OrderView]:
@@ -184,8 +151,8 @@ async def accept(
     """
     choice = PayoutChoice(method=data.method, payee_id=data.payee_id, store_id=data.store_id)
     present = await terms.get(call.pool, call.now)
-    wanted = Wanted(call.actor, present, order_id, data.quote_id, choice)
-    return await acceptances.do(call, wanted, about=order_id)
+    accepting = Accepting(call.actor, present, order_id, data.quote_id, choice)
+    return await counter.accept.do(call, accepting, about=[order_id])
 
 
 @post(

@@ -12,49 +12,40 @@ from quanhui.buyback.rules import CLOSED_AFTER, Line, Order, OrderState, Quote, 
 queries = load_queries(__file__)
 
 
-async def insert_order(db: Db, order: Order) -> None:
-    await queries.insert_order(
+async def insert_orders(db: Db, orders: Sequence[Order]) -> None:
+    lines = [(order.id, line) for order in orders for line in order.lines]
+    await queries.insert_orders(
         db,
-        id=order.id,
-        seller_id=order.seller_id,
-        store_id=order.store_id,
-        device_id=order.device_id,
-        state=order.state,
-        long_quote=order.long_quote,
-        hold_reason=order.hold_reason,
-        decision_id=order.decision_id,
-        reason=order.reason,
-        now=order.created_at,
-        **_quote_arguments(order.quote),
-        **_line_arguments(order.lines),
-        fingerprints=[line.fingerprint for line in order.lines],
-        voucher_ids=[line.voucher_id for line in order.lines],
-        product_ids=[line.product_id for line in order.lines],
-        tails=[line.tail for line in order.lines],
-        face_fens=[line.face_fen for line in order.lines],
-        balance_fens=[line.balance_fen for line in order.lines],
-        expires_ats=[line.expires_at for line in order.lines],
+        ids=[order.id for order in orders],
+        seller_ids=[order.seller_id for order in orders],
+        store_ids=[order.store_id for order in orders],
+        device_ids=[order.device_id for order in orders],
+        states=[order.state for order in orders],
+        long_quotes=[order.long_quote for order in orders],
+        hold_reasons=[order.hold_reason for order in orders],
+        decision_ids=[order.decision_id for order in orders],
+        order_reasons=[order.reason for order in orders],
+        created_ats=[order.created_at for order in orders],
+        quotes=_quotes([order.quote for order in orders if order.quote]),
+        line_orders=[order_id for order_id, _ in lines],
+        **_line_arguments([line for _, line in lines]),
+        fingerprints=[line.fingerprint for _, line in lines],
+        voucher_ids=[line.voucher_id for _, line in lines],
+        product_ids=[line.product_id for _, line in lines],
+        tails=[line.tail for _, line in lines],
+        face_fens=[line.face_fen for _, line in lines],
+        balance_fens=[line.balance_fen for _, line in lines],
+        expires_ats=[line.expires_at for _, line in lines],
     )
 
 
 async def insert_quote(db: Db, quote: Quote, lines: Sequence[Line]) -> None:
-    await queries.insert_quote(
-        db, id=quote.order_id, now=quote.issued_at, **_quote_arguments(quote), **_line_arguments(lines)
-    )
+    await queries.insert_quote(db, id=quote.order_id, quotes=_quotes([quote]), **_line_arguments(lines))
 
 
-def _quote_arguments(quote: Quote | None) -> dict[str, Any]:
-    return {
-        "quote_id": quote and quote.id,
-        "gross_fen": quote and quote.gross_fen,
-        "fee_fen": quote and quote.fee_fen,
-        "net_fen": quote and quote.net_fen,
-        "methods": quote and quote.methods,
-        "model_version": quote and quote.model_version,
-        "policy_version": quote and quote.policy_version,
-        "inputs_hash": quote and quote.inputs_hash,
-        "quote_expires_at": quote and quote.expires_at,
-    }
+def _quotes(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
+    """Quotes as JSON for `jsonb_to_recordset`: their methods are arrays of different lengths."""
+    return [msgspec.to_builtins(quote) for quote in quotes]
 
 
 def _line_arguments(lines: Sequence[Line]) -> dict[str, Any]:

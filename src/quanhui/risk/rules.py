@@ -55,6 +55,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     reason_en: str = ""
 
 
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What one submission adds to the counters of an account or a device."""
+
+    key: str
+    offers: int
+    refusals: int
+    amount_fen: int
+    near_limit: int
+
+
 class PayeeUse(msgspec.Struct, frozen=True, kw_only=True):
     """A seller wants to be paid for an order to an account."""
 
