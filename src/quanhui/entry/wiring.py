@@ -15,7 +15,7 @@ from quanhui.catalogue import CatalogueCache, Connectors, IssuerConnector
 from quanhui.catalogue.gateway import SandboxIssuerConnector
 from quanhui.customers import SmsGateway
 from quanhui.entry.settings import Settings
-from quanhui.settlement import SandboxInstitution
+from quanhui.settlement import CUSTODIAN, SandboxInstitution
 from quanhui.story import STORY, Desk
 
 CALLBACK_PATH = "/v1/callbacks/institution"
@@ -33,6 +33,7 @@ async def open_desk(
         async with transaction(pool) as db:
             await set_routes(db, [(step.fact, step.subscriber) for step in STORY])
         keyring = Keyring(settings.sealing_keys, settings.fingerprint_key)
+        institution = _institution(settings, http)
         yield Desk(
             pool=pool,
             keyring=keyring,
@@ -43,7 +44,8 @@ async def open_desk(
                 long_quote_ttl=timedelta(seconds=settings.quote_ttl_elder_s),
             ),
             connectors=_connectors(settings, http),
-            institution=_institution(settings, http),
+            institution=institution,
+            channels={CUSTODIAN: institution},
             sms=_sms(settings, http),
         )
     finally:

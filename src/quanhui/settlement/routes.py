@@ -16,8 +16,9 @@ from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
 from quanhui.base.signing import BadSignature
 from quanhui.base.web import Call
 from quanhui.ledger import postings
-from quanhui.settlement import store
+from quanhui.settlement import channel_routes, store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
+from quanhui.settlement.cancelling import cancel_payouts
 from quanhui.settlement.errors import CallbackRefused
 from quanhui.settlement.gateway import Institution
 from quanhui.settlement.reports import take_events
@@ -167,6 +168,25 @@ async def retry_payout(
 
 
 @post(
+    "/payouts/{payout_id:str}/cancel", opt=APPROVE, operation_id="cancel_payout", tags=TAGS, status_code=200
+)
+async def cancel_payout(
+    call: NamedDependency[Call], payout_id: PayoutId, data: JSONBody[Note]
+) -> Response[PayoutView]:
+    """Cancel a payout 取消出款
+
+    Cash that is held or not sent yet is cancelled now; what awaits its payee, once its channel has closed the
+    transfer, unless the payee was quicker. The money stays owed to the seller.
+    """
+
+    async def cancel(db: Db) -> PayoutView:
+        cancelled = await cancel_payouts(db, [payout_id], call.actor, note=data.note, now=call.now)
+        return await _one(db, call.actor, cancelled)
+
+    return await call.command(cancel)
+
+
+@post(
     "/payouts/{payout_id:str}/clear-flag",
     opt=APPROVE,
     operation_id="clear_payout_flag",
@@ -285,8 +305,10 @@ handlers: list[HTTPRouteHandler] = [
     get_payout,
     approve_payout,
     retry_payout,
+    cancel_payout,
     clear_payout_flag,
     hand_over,
     get_stored_value,
     take_callback,
+    *channel_routes.handlers,
 ]
