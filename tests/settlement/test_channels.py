@@ -279,6 +279,18 @@ async def test_what_no_channel_pays_waits_and_says_so(pool, keyring, channels):
     assert (await reread(pool, payout)).waiting == settlement.Wait.NO_CHANNEL_PAYS
 
 
+async def test_what_failed_for_good_waits_for_no_channel_any_more(pool, keyring, channels):
+    (payout,) = await going(pool, keyring)
+    await stop(pool, FIRST)
+    await send(pool, channels, keyring, payout)
+    await pool.execute("UPDATE settlement.payout SET payee_id = 'pya_nobody_knows'")
+    await send(pool, channels, keyring, payout)
+    failed = await reread(pool, payout)
+    assert (failed.state, failed.waiting) == (State.FAILED, None)
+    async with transaction(pool) as db:
+        assert await settlement.wake_waiting(db, now=clock.now() + timedelta(days=1)) == 0
+
+
 async def test_a_channel_without_a_gateway_in_this_process_is_not_chosen(pool, keyring, channels):
     await add_second(pool, cost_fen=0)
     (payout,) = await going(pool, keyring)

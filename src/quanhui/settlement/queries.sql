@@ -215,7 +215,9 @@ WITH attempts AS (
     WHERE t.out_no = h.out_no
 ), payouts AS (
     UPDATE settlement.payout p
-    SET state = h.state, failure = h.failure, flag = h.flag, retry_at = h.retry_at, updated_at = :now
+    SET state = h.state, failure = h.failure, flag = h.flag, retry_at = h.retry_at, updated_at = :now,
+        waiting = CASE WHEN h.state = 'submitted' THEN p.waiting END,
+        send_at = CASE WHEN h.state = 'submitted' THEN p.send_at END
     FROM unnest(:ids::text[], :states::text[], :failures::text[], :flags::text[], :retry_ats::timestamptz[])
          AS h(id, state, failure, flag, retry_at)
     WHERE p.id = h.id
