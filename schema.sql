@@ -276,6 +276,14 @@ $$;
 
 COMMENT ON FUNCTION places.distance_m(lon_a double precision, lat_a double precision, lon_b double precision, lat_b double precision) IS 'Great-circle metres (haversine) on a sphere of the mean radius of the Earth';
 
+CREATE FUNCTION settlement.keep_channel() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'transfer % belongs to channel %', OLD.out_no, OLD.channel
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+
 CREATE FUNCTION staff.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1214,9 +1222,13 @@ CREATE TABLE settlement.attempt (
     next_query_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    channel text COLLATE pg_catalog."C",
+    cost_fen bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT attempt_cost_fen_check CHECK ((cost_fen >= 0)),
     CONSTRAINT attempt_number_check CHECK ((number >= 1)),
     CONSTRAINT attempt_out_no_check CHECK ((out_no ~ '^[a-z0-9]{1,32}$'::text)),
-    CONSTRAINT attempt_state_check CHECK ((state = ANY (ARRAY['new'::text, 'calling'::text, 'unknown'::text, 'accepted'::text, 'awaiting_payee'::text, 'failed'::text, 'succeeded'::text, 'returned'::text])))
+    CONSTRAINT attempt_state_check CHECK ((state = ANY (ARRAY['new'::text, 'calling'::text, 'unknown'::text, 'accepted'::text, 'awaiting_payee'::text, 'failed'::text, 'succeeded'::text, 'returned'::text]))),
+    CONSTRAINT sent_somewhere CHECK (((state = ANY (ARRAY['new'::text, 'failed'::text])) OR (channel IS NOT NULL)))
 )
 WITH (fillfactor='85');
 
@@ -1230,12 +1242,103 @@ COMMENT ON COLUMN settlement.attempt.queries IS 'Times asked since the state las
 
 COMMENT ON COLUMN settlement.attempt.updated_at IS 'When the state last changed';
 
+COMMENT ON COLUMN settlement.attempt.channel IS 'Where it was sent, chosen just before the first call and never changed: its outcome is asked there';
+
+COMMENT ON COLUMN settlement.attempt.cost_fen IS 'What the channel takes for it, as known when it was chosen';
+
 CREATE TABLE settlement.callback_inbox (
     notification_id text NOT NULL COLLATE pg_catalog."C",
     received_at timestamp with time zone NOT NULL
 );
 
 COMMENT ON TABLE settlement.callback_inbox IS 'Notifications of the institution that were taken: each counts once';
+
+CREATE TABLE settlement.channel (
+    name text NOT NULL COLLATE pg_catalog."C",
+    zh text NOT NULL,
+    en text NOT NULL,
+    enabled boolean NOT NULL,
+    priority integer NOT NULL,
+    min_fen bigint NOT NULL,
+    max_fen bigint NOT NULL,
+    cost_fen bigint DEFAULT 0 NOT NULL,
+    cost_bps integer DEFAULT 0 NOT NULL,
+    day_limit_fen bigint,
+    payee_kinds text[] NOT NULL,
+    stopped_by text COLLATE pg_catalog."C",
+    stopped_at timestamp with time zone,
+    stop_note text,
+    silences integer DEFAULT 0 NOT NULL,
+    trips integer DEFAULT 0 NOT NULL,
+    rests_until timestamp with time zone,
+    CONSTRAINT channel_check CHECK ((max_fen >= min_fen)),
+    CONSTRAINT channel_cost_bps_check CHECK (((cost_bps >= 0) AND (cost_bps <= 10000))),
+    CONSTRAINT channel_cost_fen_check CHECK ((cost_fen >= 0)),
+    CONSTRAINT channel_day_limit_fen_check CHECK ((day_limit_fen >= 0)),
+    CONSTRAINT channel_min_fen_check CHECK ((min_fen > 0)),
+    CONSTRAINT channel_name_check CHECK ((name ~ '^[a-z_]{1,32}$'::text)),
+    CONSTRAINT channel_payee_kinds_check CHECK ((payee_kinds <@ ARRAY['wechat'::text, 'alipay'::text, 'bank_card'::text, 'sandbox'::text])),
+    CONSTRAINT channel_silences_check CHECK ((silences >= 0)),
+    CONSTRAINT channel_trips_check CHECK ((trips >= 0)),
+    CONSTRAINT stopped_by_someone CHECK ((num_nulls(stopped_by, stopped_at, stop_note) = ANY (ARRAY[0, 3])))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE settlement.channel IS 'Payment channels 出款通道: what each may pay, at what cost, and how it fares. Adding one is data and a gateway';
+
+COMMENT ON COLUMN settlement.channel.cost_fen IS 'What a transfer costs, in addition to cost_bps of its amount, rounded up';
+
+COMMENT ON COLUMN settlement.channel.day_limit_fen IS 'The most it may be told to pay on a Shanghai day; null: no limit';
+
+COMMENT ON COLUMN settlement.channel.stopped_by IS 'Who pulled the switch: nothing new goes out; what is under way is still asked about';
+
+COMMENT ON COLUMN settlement.channel.silences IS 'Sends in a row that got no answer, or a 5xx';
+
+COMMENT ON COLUMN settlement.channel.trips IS 'How often in a row it was rested: each time for longer';
+
+COMMENT ON COLUMN settlement.channel.rests_until IS 'Nothing is sent until then; after that one transfer tries whether it answers again';
+
+CREATE TABLE settlement.channel_minute (
+    channel text NOT NULL COLLATE pg_catalog."C",
+    at timestamp with time zone NOT NULL,
+    answered integer NOT NULL,
+    silent integer NOT NULL
+);
+
+COMMENT ON TABLE settlement.channel_minute IS 'How many calls of each minute a channel answered and left without answer; kept for a day';
+
+CREATE TABLE settlement.day_total (
+    day date NOT NULL,
+    scope text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    CONSTRAINT day_total_amount_fen_check CHECK ((amount_fen >= 0))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE settlement.day_total IS 'What was told to go out on a Shanghai day, by channel:<name>, payee:<customer>, and platform. Locked to be counted, so that two workers never pass a limit';
+
+CREATE TABLE settlement.limits (
+    only_row boolean DEFAULT true NOT NULL,
+    one_approval_above_fen bigint NOT NULL,
+    two_approvals_above_fen bigint NOT NULL,
+    platform_day_fen bigint,
+    payee_day_fen bigint,
+    CONSTRAINT limits_check CHECK ((two_approvals_above_fen >= one_approval_above_fen)),
+    CONSTRAINT limits_one_approval_above_fen_check CHECK ((one_approval_above_fen >= 0)),
+    CONSTRAINT limits_only_row_check CHECK (only_row),
+    CONSTRAINT limits_payee_day_fen_check CHECK ((payee_day_fen >= 0)),
+    CONSTRAINT limits_platform_day_fen_check CHECK ((platform_day_fen >= 0))
+);
+
+COMMENT ON TABLE settlement.limits IS 'Limits of payouts 出款限额, one row';
+
+COMMENT ON COLUMN settlement.limits.one_approval_above_fen IS 'Above this a person approves who did not change the account or ask for the retry';
+
+COMMENT ON COLUMN settlement.limits.two_approvals_above_fen IS 'Above this two different people approve';
+
+COMMENT ON COLUMN settlement.limits.platform_day_fen IS 'The most cash that goes out on a Shanghai day without approval; null: no limit';
+
+COMMENT ON COLUMN settlement.limits.payee_day_fen IS 'The same for one person, whatever their accounts';
 
 CREATE TABLE settlement.payout (
     id text NOT NULL COLLATE pg_catalog."C",
@@ -1255,11 +1358,20 @@ CREATE TABLE settlement.payout (
     approved_by text COLLATE pg_catalog."C",
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    waiting text COLLATE pg_catalog."C",
+    send_at timestamp with time zone,
+    changed_by text COLLATE pg_catalog."C",
+    approvals text[] DEFAULT '{}'::text[] NOT NULL,
+    cancelled_by text COLLATE pg_catalog."C",
+    CONSTRAINT approved_by_different_people CHECK (((cardinality(approvals) < 2) OR ((cardinality(approvals) = 2) AND (approvals[1] <> approvals[2])))),
+    CONSTRAINT approved_by_others CHECK ((changed_by <> ALL (approvals))),
     CONSTRAINT payout_amount_fen_check CHECK ((amount_fen > 0)),
     CONSTRAINT payout_attempts_check CHECK (((attempts >= 0) AND (attempts <= 99))),
     CONSTRAINT payout_flag_check CHECK ((flag = ANY (ARRAY['not_accepted'::text, 'contradiction'::text, 'amount_mismatch'::text, 'paid_after_retry'::text, 'paid_not_owed'::text]))),
     CONSTRAINT payout_method_check CHECK ((method = ANY (ARRAY['cash'::text, 'stored_value'::text, 'goods'::text]))),
-    CONSTRAINT payout_state_check CHECK ((state = ANY (ARRAY['created'::text, 'held'::text, 'approved'::text, 'submitted'::text, 'unknown'::text, 'awaiting_payee'::text, 'succeeded'::text, 'failed'::text, 'expired'::text, 'returned'::text])))
+    CONSTRAINT payout_state_check CHECK ((state = ANY (ARRAY['created'::text, 'held'::text, 'approved'::text, 'submitted'::text, 'unknown'::text, 'awaiting_payee'::text, 'succeeded'::text, 'failed'::text, 'expired'::text, 'cancelled'::text, 'returned'::text]))),
+    CONSTRAINT payout_waiting_check CHECK ((waiting = ANY (ARRAY['channels_closed'::text, 'channel_day_limit'::text, 'no_channel_pays'::text]))),
+    CONSTRAINT waits_until CHECK (((waiting IS NULL) = (send_at IS NULL)))
 )
 WITH (fillfactor='85');
 
@@ -1272,6 +1384,16 @@ COMMENT ON COLUMN settlement.payout.attempts IS 'How many transfers were begun; 
 COMMENT ON COLUMN settlement.payout.flag IS 'The institution said something that cannot be: nothing goes out until a person has looked';
 
 COMMENT ON COLUMN settlement.payout.retry_at IS 'When the next transfer is begun without a person; null: never';
+
+COMMENT ON COLUMN settlement.payout.waiting IS 'Why its transfer has not been sent yet: no channel can take it';
+
+COMMENT ON COLUMN settlement.payout.send_at IS 'When channels are tried again';
+
+COMMENT ON COLUMN settlement.payout.changed_by IS 'Who last changed the account of a large payout, or asked for its retry: another must approve';
+
+COMMENT ON COLUMN settlement.payout.approvals IS 'Who approved a large payout as it now is';
+
+COMMENT ON COLUMN settlement.payout.cancelled_by IS 'Who wants it cancelled; it is once its channel has closed the transfer';
 
 CREATE TABLE settlement.reason (
     code text NOT NULL COLLATE pg_catalog."C",
@@ -1664,6 +1786,18 @@ ALTER TABLE ONLY settlement.attempt
 ALTER TABLE ONLY settlement.callback_inbox
     ADD CONSTRAINT callback_inbox_pkey PRIMARY KEY (notification_id);
 
+ALTER TABLE ONLY settlement.channel_minute
+    ADD CONSTRAINT channel_minute_pkey PRIMARY KEY (channel, at);
+
+ALTER TABLE ONLY settlement.channel
+    ADD CONSTRAINT channel_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY settlement.day_total
+    ADD CONSTRAINT day_total_pkey PRIMARY KEY (day, scope);
+
+ALTER TABLE ONLY settlement.limits
+    ADD CONSTRAINT limits_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY settlement.payout
     ADD CONSTRAINT payout_order_id_key UNIQUE (order_id);
 
@@ -1842,6 +1976,8 @@ CREATE INDEX payout_seller ON settlement.payout USING btree (seller_id, id);
 
 CREATE INDEX payout_store ON settlement.payout USING btree (store_id, id) WHERE (store_id IS NOT NULL);
 
+CREATE INDEX payout_waiting ON settlement.payout USING btree (send_at) WHERE (send_at IS NOT NULL);
+
 CREATE INDEX audit_entry_actor ON staff.audit_entry USING btree (actor_id, id);
 
 CREATE INDEX audit_entry_subject ON staff.audit_entry USING btree (subject, id);
@@ -1899,6 +2035,8 @@ CREATE TRIGGER listing_moves BEFORE UPDATE ON redistribution.listing FOR EACH RO
 CREATE TRIGGER purchase_moves BEFORE UPDATE ON redistribution.purchase FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('purchase', 'state');
 
 CREATE TRIGGER changed AFTER INSERT OR DELETE OR UPDATE ON risk.rule FOR EACH STATEMENT EXECUTE FUNCTION base.bump_version('risk');
+
+CREATE TRIGGER attempt_keeps_channel BEFORE UPDATE OF channel ON settlement.attempt FOR EACH ROW WHEN (((old.channel IS NOT NULL) AND (new.channel IS DISTINCT FROM old.channel))) EXECUTE FUNCTION settlement.keep_channel();
 
 CREATE TRIGGER attempt_moves BEFORE UPDATE ON settlement.attempt FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('transfer_attempt', 'state');
 
@@ -1981,7 +2119,13 @@ ALTER TABLE ONLY redistribution.refund
     ADD CONSTRAINT refund_purchase_id_fkey FOREIGN KEY (purchase_id) REFERENCES redistribution.purchase(id);
 
 ALTER TABLE ONLY settlement.attempt
+    ADD CONSTRAINT attempt_channel_fkey FOREIGN KEY (channel) REFERENCES settlement.channel(name);
+
+ALTER TABLE ONLY settlement.attempt
     ADD CONSTRAINT attempt_payout_id_fkey FOREIGN KEY (payout_id) REFERENCES settlement.payout(id);
+
+ALTER TABLE ONLY settlement.channel_minute
+    ADD CONSTRAINT channel_minute_channel_fkey FOREIGN KEY (channel) REFERENCES settlement.channel(name);
 
 ALTER TABLE ONLY settlement.step
     ADD CONSTRAINT step_payout_id_fkey FOREIGN KEY (payout_id) REFERENCES settlement.payout(id);

@@ -7,7 +7,7 @@ business do not know each other: they meet here and nowhere else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from quanhui import buyback, customers, ledger, redemption, redistribution, settlement, staff, vouchers
@@ -36,8 +36,8 @@ class Desk:
     terms: buyback.TermsSource
     connectors: Connectors
     institution: settlement.SandboxInstitution
+    channels: settlement.Channels
     sms: customers.SmsGateway
-    channels: settlement.Channels = field(default_factory=lambda: settlement.Channels({}, {}))
 
 
 # ── Facts told by a party outside are passed on to whoever they concern ───────────────────────────────────
@@ -116,7 +116,7 @@ STORY = (
     When(settlement.TRANSFER_DUE).send(
         "settlement.send_transfers",
         lambda desk, jobs, now: settlement.send_transfers(
-            desk.pool, desk.institution, desk.keyring, jobs, now=now
+            desk.pool, desk.channels, desk.keyring, jobs, now=now
         ),
     ),
     When(settlement.PAYOUT_SUCCEEDED).then("buyback.settle_orders", settle_orders),
@@ -165,7 +165,17 @@ CHORES = (
     Chore(
         "settlement.query_unknown",
         timedelta(seconds=2),
-        errand=lambda desk, now: settlement.query_unknown(desk.pool, desk.institution, now=now),
+        errand=lambda desk, now: settlement.query_unknown(desk.pool, desk.channels, now=now),
+    ),
+    Chore(
+        "settlement.wake_waiting",
+        timedelta(seconds=2),
+        verb=lambda db, now: settlement.wake_waiting(db, now=now),
+    ),
+    Chore(
+        "settlement.release_capped",
+        timedelta(seconds=30),
+        verb=lambda db, now: settlement.release_capped(db, now=now),
     ),
     Chore(
         "settlement.retry_failed",

@@ -61,12 +61,6 @@ def test_a_key_that_cannot_be_used_is_refused_without_being_repeated(pem):
         assert "AAAA" not in str(caught.value)
 
 
-def test_a_fee_is_a_rate_between_its_least_and_its_most():
-    terms = Terms(least_fen=10, most_fen=1_000_00, fee_bps=60, fee_least_fen=10, fee_most_fen=500)
-    assert [terms.fee_fen(amount) for amount in (100, 10_000, 10_042, 1_000_00)] == [10, 60, 60, 500]
-    assert [terms.takes(amount) for amount in (9, 10, 1_000_00, 1_000_01)] == [False, True, True, False]
-
-
 def test_terms_whose_least_is_above_their_most_are_refused():
     with pytest.raises(ValueError, match="least"):
         Terms(least_fen=2, most_fen=1)

@@ -44,7 +44,7 @@ class Clock:
 
 def desk(pool: Pool) -> Desk:
     """Steps of these tests need no more of it than the database."""
-    return Desk(pool=pool, keyring=None, terms=None, connectors=None, institution=None, sms=None)
+    return Desk(pool=pool, keyring=None, terms=None, connectors=None, institution=None, channels={}, sms=None)
 
 
 async def emit(pool: Pool, steps: Sequence[Step], subjects: Sequence[str], now: datetime, **payload) -> None:

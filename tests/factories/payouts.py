@@ -87,6 +87,19 @@ async def opened(db: Db, jobs: Sequence[Job], *, now: datetime) -> list[settleme
     return [await payout_of(db, job) for job in jobs]
 
 
+async def sent(
+    db: Db, payout: settlement.Payout, sends: int = 1, channel: str = settlement.CUSTODIAN
+) -> None:
+    """Leave its transfer as a worker does that called, so many times by now, and died."""
+    await db.execute(
+        "UPDATE settlement.attempt SET state = 'calling', channel = $3, sends = $2 "
+        "WHERE payout_id = $1 AND state IN ('new', 'calling')",
+        payout.id,
+        sends,
+        channel,
+    )
+
+
 async def payout_of(db: Db, job: Job) -> settlement.Payout:
     (payout,) = await settlement.list_payouts(db, order_id=job.payload["order_id"], limit=2)
     return payout
@@ -95,6 +108,14 @@ async def payout_of(db: Db, job: Job) -> settlement.Payout:
 async def reread(pool: Pool, payout: settlement.Payout) -> settlement.Payout:
     async with transaction(pool) as db:
         return (await settlement.find_payouts(db, [payout.id]))[payout.id]
+
+
+async def hurry(pool: Pool) -> None:
+    """Let the time to ask about every transfer have come."""
+    async with transaction(pool) as db:
+        await db.execute(
+            "UPDATE settlement.attempt SET next_query_at = now() WHERE next_query_at IS NOT NULL"
+        )
 
 
 async def listen(db: Db) -> None:

@@ -13,7 +13,7 @@ from fakes.outside import Sandbox, free_port, until_it_answers
 from quanhui.base.accounts import AlipayAccount, Terms, WechatAccount
 
 NOTICE_KEY = "a notice key of thirty-two chars!"[:32]
-TERMS = Terms(least_fen=10, most_fen=5_000_000_00, fee_bps=10)
+TERMS = Terms(least_fen=10, most_fen=5_000_000_00)
 
 
 def key_pair() -> tuple[str, str]:

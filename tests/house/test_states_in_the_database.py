@@ -21,6 +21,7 @@ from quanhui.places import RegionLevel, StoreKind
 from quanhui.redemption.rules import ReversalState, State as RedemptionState
 from quanhui.redistribution.rules import Decision, ListingState, PurchaseState
 from quanhui.risk import Outcome
+from quanhui.settlement.routing import Wait
 from quanhui.settlement.rules import (
     AttemptState,
     Flag,
@@ -59,9 +60,11 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "redistribution.purchase.state": PurchaseState,
     "risk.decision.outcome": Outcome,
     "settlement.attempt.state": AttemptState,
+    "settlement.channel.payee_kinds": PayeeKind,
     "settlement.payout.flag": Flag,
     "settlement.payout.method": PayoutMethod,
     "settlement.payout.state": PayoutState,
+    "settlement.payout.waiting": Wait,
     "settlement.reason.handling": Handling,
     "staff.operator.status": StaffStatus,
     "staff.partner.status": StaffStatus,

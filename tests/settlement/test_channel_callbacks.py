@@ -17,7 +17,7 @@ from quanhui.base.web import Call, problem_view
 from quanhui.sandboxes.alipay import AlipayWire
 from quanhui.sandboxes.callbacks import Event
 from quanhui.sandboxes.wechat import WechatWire
-from quanhui.settlement import AlipayTransfers, Channels, State, WechatTransfers, out_no_of
+from quanhui.settlement import AlipayTransfers, State, WechatTransfers, out_no_of
 from quanhui.settlement.routes import handlers
 
 HOME = "http://127.0.0.1:9"
@@ -27,11 +27,10 @@ TAKEN = {"wechat": '{"code":"SUCCESS"}', "alipay": "success"}
 
 def all_channels():
     wechat, alipay = wechat_account(HOME), alipay_account(HOME)
-    used = {
+    return {
         "wechat": WechatTransfers(None, wechat, notify_url=HOME),
         "alipay": AlipayTransfers(None, alipay, notify_url=HOME),
     }
-    return Channels(used, {"wechat": wechat.terms, "alipay": alipay.terms})
 
 
 def notice(name, payout, *, key=THEIRS, amount_fen=None):
@@ -112,13 +111,3 @@ async def test_a_notice_of_one_channel_is_nothing_to_another(client, pool, payou
     (other,) = set(TAKEN) - {name}
     assert (await tell(client, other, notice(name, payout))).status_code == 401
     assert (await reread(pool, payout)).state is State.SUBMITTED
-
-
-def test_the_cheapest_channel_that_takes_an_amount_comes_first():
-    channels = all_channels()
-    assert list(channels) == ["wechat", "alipay"]
-    cheap = msgspec.structs.replace(channels.terms["alipay"], fee_bps=1, most_fen=1_000)
-    choice = Channels(dict(channels), {**channels.terms, "alipay": cheap})
-    assert choice.cheapest(1_000) == ["alipay", "wechat"]
-    assert choice.cheapest(900_000) == ["wechat"]
-    assert choice.cheapest(9) == []

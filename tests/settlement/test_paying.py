@@ -15,7 +15,7 @@ from quanhui.base.access import Actor, ActorKind, Scope
 from quanhui.base.db import Pool, transaction
 from quanhui.base.keyring import Keyring
 from quanhui.base.signing import BadSignature
-from quanhui.settlement import Flag, Payout, SandboxInstitution, State
+from quanhui.settlement import CUSTODIAN, Flag, Payout, SandboxInstitution, State
 
 FINANCE = Actor(kind=ActorKind.STAFF, id="opr_1", grants={"settlement.approve": Scope.ALL})
 
@@ -65,7 +65,8 @@ async def going(pool: Pool, keyring: Keyring, count: int = 1) -> list[Payout]:
 
 
 async def send(pool: Pool, institution, keyring: Keyring, *payouts: Payout) -> None:
-    await settlement.send_transfers(pool, institution, keyring, transfer_jobs(*payouts), now=clock.now())
+    channels = {CUSTODIAN: institution}
+    await settlement.send_transfers(pool, channels, keyring, transfer_jobs(*payouts), now=clock.now())
 
 
 async def ask_until(
@@ -74,7 +75,7 @@ async def ask_until(
     """Sweep as the worker does, with a clock that runs faster, until the payout is as wanted."""
     for minute in range(100):
         now = clock.now() + timedelta(seconds=2 * minute)
-        await settlement.query_unknown(pool, institution, now=now)
+        await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=now)
         await send(pool, institution, keyring, payout)
         payout = await reread(pool, payout)
         if done(payout):
@@ -168,7 +169,9 @@ async def test_a_worker_that_dies_between_call_and_record_does_not_pay_twice(
         await send(pool, DiesAfterSending(institution), keyring, payout)
     for _ in range(3):
         await send(pool, institution, keyring, payout)
-    assert await settlement.query_unknown(pool, institution, now=clock.now()) == 0, "it may still be calling"
+    assert await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=clock.now()) == 0, (
+        "it may still be calling"
+    )
     done = await ask_until(pool, institution, payout, ended, keyring=keyring)
     await assert_paid_once(pool, bank, done)
 
@@ -277,10 +280,10 @@ async def test_what_the_payee_does_not_confirm_is_closed_and_then_expires(
     pool: Pool, keyring, bank, institution
 ):
     payout = await left_unconfirmed(pool, keyring, bank, institution)
-    await settlement.query_unknown(pool, institution, now=clock.now() + timedelta(minutes=4))
+    await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=clock.now() + timedelta(minutes=4))
     assert (await reread(pool, payout)).state is State.AWAITING_PAYEE
     await a_day_passes(pool)
-    await settlement.query_unknown(pool, institution, now=clock.now())
+    await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=clock.now())
     expired = await reread(pool, payout)
     assert (expired.state, expired.retry_at) == (State.EXPIRED, None)
     async with transaction(pool) as db:
@@ -295,7 +298,7 @@ async def test_what_the_payee_confirms_in_the_last_moment_is_paid_and_does_not_e
     payout = await left_unconfirmed(pool, keyring, bank, institution)
     await a_day_passes(pool)
     bank.call("/control/transfers/confirm", {"out_no": settlement.out_no_of(payout.id, 1)})
-    await settlement.query_unknown(pool, institution, now=clock.now())
+    await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=clock.now())
     await assert_paid_once(pool, bank, await reread(pool, payout))
 
 
@@ -307,7 +310,7 @@ async def test_success_after_we_closed_it_is_booked_and_flagged(
         payout = await left_unconfirmed(pool, keyring, bank, institution)
         bank.fault("success_after_close", next_n=1, delay_s=0.1)
         await a_day_passes(pool)
-        await settlement.query_unknown(pool, institution, now=clock.now())
+        await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=clock.now())
         assert (await reread(pool, payout)).state is State.EXPIRED
         await until(lambda: "transfer.succeeded" in [event["type"] for event in receiver.events()])
         await deliver(pool, institution, receiver.requests)
@@ -399,7 +402,7 @@ async def test_a_hundred_payouts_in_bad_weather_are_each_paid_once(pool: Pool, k
     bank.behave()
     for round_ in range(60):
         now = clock.now() + timedelta(seconds=4 * round_)
-        await settlement.query_unknown(pool, institution, now=now)
+        await settlement.query_unknown(pool, {CUSTODIAN: institution}, now=now)
         async with transaction(pool) as db:
             await settlement.retry_failed(db, now=now)
             found = await settlement.find_payouts(db, [payout.id for payout in payouts])

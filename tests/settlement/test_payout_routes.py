@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 import pytest
-from factories.payouts import listen, opened, owed_orders, reread, secured, sellers, told
+from factories.payouts import listen, opened, owed_orders, reread, secured, sellers, sent, told, transfer_jobs
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
 
@@ -13,7 +13,7 @@ from quanhui.base.access import NOBODY, Actor, ActorKind, Scope
 from quanhui.base.db import Pool, transaction
 from quanhui.base.errors import Problem
 from quanhui.base.web import Call, problem_view
-from quanhui.settlement import Payout, SandboxInstitution, State, out_no_of
+from quanhui.settlement import CUSTODIAN, Payout, SandboxInstitution, State, out_no_of
 from quanhui.settlement.routes import CALLBACK_LIMIT_BYTES, handlers
 
 SECRET = b"a secret for tests, for callbacks only"
@@ -100,7 +100,10 @@ async def web(pool: Pool) -> AsyncIterator[Web]:
 async def two_payouts(pool: Pool, keyring, **given) -> list[Payout]:
     now = clock.now()
     async with transaction(pool) as db:
-        return await opened(db, await owed_orders(db, keyring, 2, now=now, **given), now=now)
+        payouts = await opened(db, await owed_orders(db, keyring, 2, now=now, **given), now=now)
+        for payout in payouts:
+            await sent(db, payout)
+        return payouts
 
 
 async def test_a_seller_sees_their_own_payouts_and_no_others(pool: Pool, keyring, web: Web):
@@ -147,7 +150,7 @@ async def test_the_timeline_tells_a_failure_in_both_languages(pool: Pool, keyrin
         out_no=out_no_of(payout.id, 1), state=settlement.TransferState.FAILED, reason="account_unusable"
     )
     async with transaction(pool) as db:
-        await settlement.record_reports(db, [failed], now=clock.now())
+        await settlement.record_reports(db, [failed], channel=CUSTODIAN, now=clock.now())
     steps = (await web.get(f"/payouts/{payout.id}", customer(payout.seller_id)))["timeline"]
     assert [step["state"] for step in steps] == ["created", "submitted", "failed"]
     assert steps[-1]["zh"].endswith("收款账户无法入账")
@@ -269,3 +272,33 @@ def test_every_route_is_documented_and_says_what_it_needs():
         assert handler.opt["access"]
         assert handler.operation_id
         assert "\n\n" in (handler.fn.__doc__ or "")
+
+
+async def test_finance_sees_the_channels_and_moves_their_switches(pool: Pool, web: Web):
+    async def switch(way: str, actor: Actor = FINANCE, status: int = 200) -> dict:
+        path = f"/channels/institution/{way}"
+        return await web.post(path, actor, {"note": "bills differ"}, status=status)
+
+    assert [each["standing"] for each in (await web.get("/channels", FINANCE))["items"]] == ["running"]
+    stopped = await switch("stop")
+    assert (stopped["standing"], stopped["stop_note"], stopped["stopped_by"]) == (
+        "stopped",
+        "bills differ",
+        FINANCE.id,
+    )
+    assert stopped["reason"]["zh"] == "已由工作人员停用"
+    assert (await switch("start"))["standing"] == "running"
+    await web.post("/channels/nowhere/stop", FINANCE, {"note": "bills differ"}, status=404)
+
+
+async def test_a_payee_is_told_that_no_channel_is_open(pool: Pool, keyring, web: Web):
+    now = clock.now()
+    async with transaction(pool) as db:
+        (payout,) = await opened(db, await owed_orders(db, keyring, 1, now=now), now=now)
+    await web.post("/channels/institution/stop", FINANCE, {"note": "bills differ"})
+    channels = {CUSTODIAN: None}
+    await settlement.send_transfers(pool, channels, keyring, transfer_jobs(payout), now=now)
+    seen = await web.get(f"/payouts/{payout.id}", customer(payout.seller_id))
+    assert seen["payout"]["reason"]["code"] == "channels_closed"
+    assert [step["state"] for step in seen["timeline"]] == ["created", "submitted", "submitted"]
+    assert seen["timeline"][-1]["zh"].endswith("恢复后自动付出，您无需操作")

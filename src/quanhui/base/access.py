@@ -37,6 +37,7 @@ PERMISSIONS: Mapping[str, str] = {
     "reports.read": "see reports",
     "sessions.self": "sign out, here or everywhere",
     "settlement.approve": "approve payouts that wait for a person",
+    "settlement.channels": "stop and start payment channels",
     "settlement.handover": "hand cash or goods over a desk",
     "settlement.read": "see payouts",
     "staff.audit": "see what staff did",

@@ -1,7 +1,7 @@
 """Our accounts at the payment channels: where each is reached, under which name, with which keys.
 
-What a contract decides (the least and the most that one transfer may be, and what it costs) stands beside
-them. Keys are PEM; nothing here prints them.
+What a contract allows (the least and the most that one transfer may be) stands beside them. Keys are PEM;
+nothing here prints them.
 """
 
 from typing import Annotated, Any
@@ -9,35 +9,26 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from quanhui.base.money import share_half_up
 from quanhui.base.rsa import load_private_key, load_public_key
 
 Url = Annotated[str, Meta(pattern="^https?://.+[^/]$", max_length=256)]
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
-Fen = Annotated[int, Meta(ge=0, le=10**15)]
 HIDDEN = frozenset({"private_key", "notice_key"})
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one transfer may be and costs: a rate, never less than `fee_least_fen` nor more than the most."""
+    """What one transfer may be, by contract. What it costs, and which channel goes first, is data."""
 
     least_fen: Annotated[int, Meta(ge=1, le=10**15)]
     most_fen: Annotated[int, Meta(ge=1, le=10**15)]
-    fee_bps: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    fee_least_fen: Fen = 0
-    fee_most_fen: Fen = 10**15
 
     def __post_init__(self) -> None:
-        if self.least_fen > self.most_fen or self.fee_least_fen > self.fee_most_fen:
+        if self.least_fen > self.most_fen:
             raise ValueError("the least is above the most")
 
     def takes(self, amount_fen: int) -> bool:
         """Whether one transfer may carry this amount."""
         return self.least_fen <= amount_fen <= self.most_fen
-
-    def fee_fen(self, amount_fen: int) -> int:
-        """What the channel charges for a transfer, rounded half up to the fen."""
-        return min(max(share_half_up(amount_fen, self.fee_bps), self.fee_least_fen), self.fee_most_fen)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

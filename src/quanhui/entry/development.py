@@ -28,13 +28,13 @@ def channel_accounts() -> Mapping[str, Account]:
             serial="3775B6A45ACD588826D15E583A95F5DD00000001",
             platform_serial="PUB_KEY_ID_0114232134912410000000000000",
             notice_key="everyone knows this notice key!!",
-            terms=Terms(least_fen=10, most_fen=20_000_00, fee_bps=10),
+            terms=Terms(least_fen=10, most_fen=20_000_00),
         ),
         "alipay": AlipayAccount(
             **keys,
             url="http://127.0.0.1:8715",
             app="2021000118640001",
-            terms=Terms(least_fen=10, most_fen=50_000_00, fee_bps=6, fee_least_fen=10),
+            terms=Terms(least_fen=10, most_fen=50_000_00),
         ),
     }
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 import aiohttp
 
 from quanhui import settlement
-from quanhui.base.accounts import Terms
 from quanhui.base.db import open_pool, transaction
 from quanhui.base.http import SignedClient, open_client
 from quanhui.base.keyring import Keyring
@@ -20,7 +19,6 @@ from quanhui.entry.settings import Settings
 from quanhui.settlement import AlipayTransfers, SandboxInstitution, WechatTransfers
 from quanhui.story import STORY, Desk
 
-INSTITUTION_TERMS = Terms(least_fen=10, most_fen=10**15)
 CALLBACK_PATH = "/v1/callbacks/institution"
 
 
@@ -84,14 +82,11 @@ def _channels(
         return f"{settings.public_base_url}/v1/callbacks/{name}"
 
     used: dict[str, settlement.Institution] = {settlement.CUSTODIAN: institution}
-    terms = {settlement.CUSTODIAN: INSTITUTION_TERMS}
     if settings.wechat:
         used["wechat"] = WechatTransfers(http, settings.wechat, notify_url=notify("wechat"))
-        terms["wechat"] = settings.wechat.terms
     if settings.alipay:
         used["alipay"] = AlipayTransfers(http, settings.alipay, notify_url=notify("alipay"))
-        terms["alipay"] = settings.alipay.terms
-    return settlement.Channels(used, terms)
+    return used
 
 
 def _sms(settings: Settings, http: aiohttp.ClientSession) -> SmsGateway:

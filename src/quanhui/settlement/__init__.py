@@ -11,6 +11,15 @@ institution has never heard of the number is the same number sent once more; onl
 there a new one. Reports and callbacks may come twice, late, or in any order, and lead to the same end; what
 contradicts itself raises a flag, and nothing moves until a person has looked.
 
+A transfer is sent through a *channel* 出款通道, chosen just before the call: the cheapest that may pay such
+an account and amount, has room for the day, and answers. One that falls silent is rested and then tried with
+a single transfer; a person can stop one at once. While none is open, transfers wait and go by themselves. A
+transfer stays where it was sent: only the next one, after a definite failure, may go elsewhere.
+
+What goes out in a day is limited, for the platform and for one person; the rest waits for the next day, or
+for a person. A large payout is approved by someone who did not change it, a very large one by two. These
+limits are data.
+
 What waits for a person: payouts held for a check, failures that time does not cure, and flags.
 """
 
@@ -23,13 +32,20 @@ from quanhui.settlement.actions import (
     clear_flags,
     hand_over_goods,
     open_payouts,
+    release_capped,
     retry_failed,
     retry_payouts,
 )
+from quanhui.settlement.cancelling import cancel_payouts
 from quanhui.settlement.channels.alipay import AlipayTransfers
-from quanhui.settlement.channels.registry import Channels
 from quanhui.settlement.channels.wechat import WechatTransfers
-from quanhui.settlement.errors import CallbackRefused, OwnPayout, PayoutBlocked, PayoutMoved
+from quanhui.settlement.errors import (
+    CallbackRefused,
+    OwnPayout,
+    PayoutBlocked,
+    PayoutMoved,
+    SecondPersonNeeded,
+)
 from quanhui.settlement.gateway import (
     BillKind,
     BillLine,
@@ -56,8 +72,8 @@ from quanhui.settlement.reports import (
     record_reports,
     take_events,
 )
+from quanhui.settlement.routing import Channel, Standing, Wait
 from quanhui.settlement.rules import (
-    APPROVAL_LIMIT_FEN,
     CUSTODIAN,
     Attempt,
     AttemptState,
@@ -70,10 +86,10 @@ from quanhui.settlement.rules import (
     out_no_of,
 )
 from quanhui.settlement.store import find_payouts, list_payouts, timeline
-from quanhui.settlement.tasks import forget_notifications, query_unknown, send_transfers
+from quanhui.settlement.switches import start_channels, stop_channels, wake_waiting
+from quanhui.settlement.tasks import Channels, forget_notifications, query_unknown, send_transfers
 
 __all__ = [
-    "APPROVAL_LIMIT_FEN",
     "CUSTODIAN",
     "PAYMENT_REPORTED",
     "PAYOUT_FAILED",
@@ -91,6 +107,7 @@ __all__ = [
     "BillLine",
     "CallbackEvents",
     "CallbackRefused",
+    "Channel",
     "Channels",
     "Collector",
     "EventKind",
@@ -108,13 +125,17 @@ __all__ = [
     "PayoutMoved",
     "RefundOrder",
     "SandboxInstitution",
+    "SecondPersonNeeded",
+    "Standing",
     "State",
     "TimelineEntry",
     "TransferOrder",
     "TransferReport",
     "TransferState",
+    "Wait",
     "WechatTransfers",
     "approve_payouts",
+    "cancel_payouts",
     "clear_flags",
     "find_payouts",
     "forget_notifications",
@@ -124,9 +145,13 @@ __all__ = [
     "out_no_of",
     "query_unknown",
     "record_reports",
+    "release_capped",
     "retry_failed",
     "retry_payouts",
     "send_transfers",
+    "start_channels",
+    "stop_channels",
     "take_events",
     "timeline",
+    "wake_waiting",
 ]

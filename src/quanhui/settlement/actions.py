@@ -17,10 +17,9 @@ from quanhui.base.errors import NotFound
 from quanhui.base.ids import new_id
 from quanhui.base.outbox import Fact, Job, emit
 from quanhui.ledger import InsufficientBalance, postings
-from quanhui.settlement import store
-from quanhui.settlement.errors import OwnPayout, PayoutBlocked, PayoutMoved
+from quanhui.settlement import caps, store
+from quanhui.settlement.errors import OwnPayout, PayoutBlocked, PayoutMoved, SecondPersonNeeded
 from quanhui.settlement.rules import (
-    APPROVAL_LIMIT_FEN,
     CLEARABLE,
     PAYOUT,
     Hold,
@@ -40,26 +39,26 @@ PAYOUT_HELD = "settlement.payout_held"
 NO_PAYEES: Mapping[str, str] = {}
 
 
-async def open_payouts(
-    db: Db, jobs: Sequence[Job], *, now: datetime, approval_limit_fen: int = APPROVAL_LIMIT_FEN
-) -> None:
+async def open_payouts(db: Db, jobs: Sequence[Job], *, now: datetime) -> None:
     """Open a payout for each order that the fact `buyback.secured` tells of, once however often it is told.
 
-    What nothing holds goes out: cash with its first transfer, stored value at once, goods to the desk.
+    What nothing holds goes out: cash with its first transfer, stored value at once, goods to the desk. What
+    is large waits for a person, what is over the limit of the day for the next.
     Raises `InsufficientBalance` when a seller is not owed the money.
     """
     secured = [msgspec.convert(job.payload, Secured) for job in jobs]
     orders = list({order.order_id: order for order in secured}.values())
     wanted = [_new_payout(order, now) for order in orders]
     holds = await _find_holds(db, wanted)
+    limits, allowance, known = await store.lock_allowance(db, wanted, now=now)
     for number, (payout, order) in enumerate(zip(wanted, orders, strict=True)):
-        above = Hold.ABOVE_LIMIT if payout.amount_fen > approval_limit_fen else None
+        above = Hold.ABOVE_LIMIT if limits.approvals_for(payout.amount_fen) else None
         reason = order.hold_reason or holds.get(payout.id) or above
-        if reason is None:
-            wanted[number] = _sent_on(payout)
-        else:
-            wanted[number] = msgspec.structs.replace(payout, state=State.HELD, hold_reason=reason)
+        if reason is None and payout.order_id not in known:
+            reason = allowance.refuses(payout)
+        wanted[number] = _sent_on(payout) if reason is None else _held(payout, reason, allowance, now)
     added = await store.add_payouts(db, wanted, now=now)
+    await store.add_totals(db, allowance.counted, now=now)
     opened = [payout for payout in wanted if payout.id in added]
     await ledger.post(db, _postings_of([p for p in opened if p.state is not State.HELD]), now=now)
     await _tell(db, opened, now=now)
@@ -77,13 +76,27 @@ async def approve_payouts(
 
     Raises `NotFound`, `PayoutMoved`, `OwnPayout`, and `PayoutBlocked` for what no approval can waive: an
     unverified payee, a frozen voucher, title not taken.
+
+    Above the limits, changing the account is a change that another person approves, and one or two people
+    approve who did not change it; until then it stays held, and says so. Raises `SecondPersonNeeded` for one
+    who cannot be the next. Limits of the day do not stop what a person lets go.
     """
     held = await _lock(db, payout_ids, State.HELD)
     if any(actor.id == payout.seller_id for payout in held):
         raise OwnPayout
     ready = await _cleared(db, held, payees)
-    await store.approve_payouts(db, ready, actor_id=actor.id, now=now)
-    return await _send_on(db, ready, actor_id=actor.id, now=now)
+    limits, allowance, _ = await store.lock_allowance(db, ready, now=now)
+    signed = [_signed(before, after, limits, actor) for before, after in zip(held, ready, strict=True)]
+    staying = [payout for payout in signed if payout.hold_reason in _STAYS]
+    going = [payout for payout in signed if payout.hold_reason not in _STAYS]
+    await store.hold_payouts(db, staying, actor_id=actor.id, now=now)
+    await store.approve_payouts(db, going, actor_id=actor.id, now=now)
+    for payout in going:
+        allowance.count(payout)
+    await store.add_totals(db, allowance.counted, now=now)
+    await _tell(db, staying, now=now)
+    gone = {payout.id: payout for payout in await _send_on(db, going, actor_id=actor.id, now=now)}
+    return [gone.get(payout.id, payout) for payout in signed]
 
 
 async def retry_payouts(
@@ -94,14 +107,53 @@ async def retry_payouts(
     payees: Mapping[str, str] = NO_PAYEES,
     now: datetime,
 ) -> list[Payout]:
-    """Begin the next transfer of payouts that failed, expired or came back, under a new number.
+    """Begin the next transfer of payouts that failed, expired, came back or were cancelled: a new number.
 
-    Raises as `approve_payouts`, and `PayoutMoved` also for a payout under a flag.
+    A large one is held until another person has approved, and one never sent until somebody has. Raises as
+    `approve_payouts`, and `PayoutMoved` also for a payout under a flag.
     """
-    ended = await _lock(db, payout_ids, State.FAILED, State.EXPIRED, State.RETURNED)
+    ended = await _lock(db, payout_ids, State.FAILED, State.EXPIRED, State.RETURNED, State.CANCELLED)
     if any(actor.id == payout.seller_id for payout in ended):
         raise OwnPayout
-    return await _send_on(db, await _cleared(db, ended, payees), actor_id=actor.id, now=now)
+    ready = await _cleared(db, ended, payees)
+    limits = await store.find_limits(db)
+    asked, small = [], []
+    for payout in ready:
+        if limits.approvals_for(payout.amount_fen) or not payout.attempts:
+            asked.append(_changed(payout, Hold.RETRY_ASKED_FOR, actor))
+        else:
+            small.append(payout)
+    await store.hold_payouts(db, asked, actor_id=actor.id, now=now)
+    await _tell(db, asked, now=now)
+    return [*asked, *await _send_on(db, small, actor_id=actor.id, now=now)]
+
+
+async def release_capped(db: Db, *, limit: int = 100, now: datetime) -> int:
+    """Let payouts go that waited for another day, as far as the new day's limits allow; returns how many.
+
+    What does not fit waits for the next; one that something else holds now, or that is no longer owed, is
+    left to a person.
+    """
+    due = await store.lock_capped(db, limit=limit, now=now)
+    if not due:
+        return 0
+    holds = await _find_holds(db, due)
+    _, allowance, _ = await store.lock_allowance(db, due, now=now)
+    unowed = await _not_owed(db, due)
+    staying, going = [], []
+    for payout in due:
+        why = holds.get(payout.id) or (Hold.NOT_OWED if payout.id in unowed else None)
+        reason = why or allowance.refuses(payout)
+        if reason is None:
+            going.append(payout)
+        else:
+            retry_at = None if why else caps.next_day(now)
+            staying.append(msgspec.structs.replace(payout, hold_reason=reason, retry_at=retry_at))
+    await store.hold_payouts(db, staying, actor_id=None, now=now)
+    await store.approve_payouts(db, going, actor_id=None, now=now)
+    await store.add_totals(db, allowance.counted, now=now)
+    await _send_on(db, going, actor_id=None, now=now)
+    return len(going)
 
 
 async def retry_failed(db: Db, *, limit: int = 100, now: datetime) -> int:
@@ -272,6 +324,21 @@ async def _cleared(db: Db, payouts: Sequence[Payout], payees: Mapping[str, str])
     return ready
 
 
+async def _not_owed(db: Db, payouts: Sequence[Payout]) -> set[str]:
+    """Those whose sellers are no longer owed the money: it was taken back, or went another way."""
+    codes = {payout.id: postings.user_payable(payout.seller_id) for payout in payouts}
+    found = await ledger.balances(db, sorted(set(codes.values())))
+    left = {code: balance.balance_fen for code, balance in found.items()}
+    unowed = set()
+    for payout in payouts:
+        code = codes[payout.id]
+        if left.get(code, 0) < payout.amount_fen:
+            unowed.add(payout.id)
+        else:
+            left[code] -= payout.amount_fen
+    return unowed
+
+
 async def _lock_all(db: Db, payout_ids: Sequence[str]) -> list[Payout]:
     found = await store.lock_payouts(db, payout_ids)
     if len(found) < len(set(payout_ids)):
@@ -289,6 +356,48 @@ def _require(payouts: Sequence[Payout], fit: Sequence[Payout]) -> None:
     moved = sorted({payout.id for payout in payouts} - {payout.id for payout in fit})
     if moved:
         raise PayoutMoved(payouts=moved)
+
+
+def _held(payout: Payout, reason: str, allowance: caps.Allowance, now: datetime) -> Payout:
+    """A new payout that waits: for a person, or, where only a day's limit is in the way, for the next day."""
+    tomorrow = reason in _OF_THE_DAY and not allowance.never_fits(payout)
+    return msgspec.structs.replace(
+        payout,
+        state=State.HELD,
+        hold_reason=reason,
+        retry_at=caps.next_day(now) if tomorrow else None,
+    )
+
+
+def _signed(before: Payout, after: Payout, limits: caps.Limits, actor: Actor) -> Payout:
+    """A held payout after a person approved it, perhaps with another account; it stays held for another."""
+    needed = limits.approvals_for(after.amount_fen)
+    if not needed:
+        return msgspec.structs.replace(after, hold_reason=None)
+    if after.payee_id != before.payee_id:
+        return _changed(after, Hold.PAYEE_CHANGED, actor)
+    if actor.id == after.changed_by or actor.id in after.approvals:
+        raise SecondPersonNeeded
+    approvals = (*after.approvals, actor.id)
+    reason = Hold.SECOND_APPROVAL if len(approvals) < needed else None
+    return msgspec.structs.replace(after, approvals=approvals, hold_reason=reason, retry_at=None)
+
+
+def _changed(payout: Payout, reason: Hold, actor: Actor) -> Payout:
+    """A large payout as somebody made it: whoever looked before has not seen this."""
+    return msgspec.structs.replace(
+        payout,
+        state=State.HELD,
+        hold_reason=reason,
+        changed_by=actor.id,
+        approvals=(),
+        retry_at=None,
+        cancelled_by=None,
+    )
+
+
+_STAYS = (Hold.PAYEE_CHANGED, Hold.SECOND_APPROVAL)
+_OF_THE_DAY = (Hold.PLATFORM_DAY_LIMIT, Hold.PAYEE_DAY_LIMIT)
 
 
 def _sent_on(payout: Payout) -> Payout:

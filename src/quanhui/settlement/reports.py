@@ -68,22 +68,24 @@ class _Session:
         elif effect is Effect.RETURNED:
             if payout.flag is not Flag.PAID_NOT_OWED:
                 self.transfers += postings.payout_returned(
-                    out_no, institution=CUSTODIAN, customer_id=seller_id, amount_fen=amount_fen
+                    out_no, institution=_channel_of(attempt), customer_id=seller_id, amount_fen=amount_fen
                 )
             self.facts.append(fact_of(PAYOUT_RETURNED, payout, reason=payout.failure))
         else:
             if effect is Effect.CONFIRMED:
-                self.transfers += _confirmed(out_no, payout)
+                self.transfers += _confirmed(out_no, payout, attempt)
             self.succeeded[payout.id] = payout
             self.facts.append(fact_of(PAYOUT_SUCCEEDED, payout))
 
 
-async def record_reports(db: Db, reports: Sequence[TransferReport], *, now: datetime) -> None:
-    """Take in reports about transfers, one after another, as the institution sent them.
+async def record_reports(
+    db: Db, reports: Sequence[TransferReport], *, channel: str | None, now: datetime
+) -> None:
+    """Take in reports about transfers, one after another, as a channel sent them (None: never sent to any).
 
     A report that says nothing new changes nothing; one that contradicts what is known, or names another
     amount, puts a flag on the payout and is told as `settlement.payout_flagged`; one about a number that is
-    not ours, as `settlement.transfer_unrecognised`.
+    not ours, or was not sent through this channel, as `settlement.transfer_unrecognised`.
     """
     if not reports:
         return
@@ -92,7 +94,7 @@ async def record_reports(db: Db, reports: Sequence[TransferReport], *, now: date
     handling = await _handling(db, reports)
     for report in reports:
         attempt = session.attempts.get(report.out_no)
-        if attempt is None:
+        if attempt is None or attempt.channel != channel:
             session.facts.append(_unrecognised(report))
             continue
         heard = hear(session.payouts[attempt.payout_id], attempt, report, handling, now=now)
@@ -102,14 +104,17 @@ async def record_reports(db: Db, reports: Sequence[TransferReport], *, now: date
     await _write(db, session, now=now)
 
 
-async def take_events(db: Db, events: Sequence[InstitutionEvent], *, now: datetime) -> int:
-    """Take in what a callback tells, each event once; returns how many were new.
+async def take_events(
+    db: Db, events: Sequence[InstitutionEvent], *, channel: str = CUSTODIAN, now: datetime
+) -> int:
+    """Take in what a callback of a channel tells, each event once; returns how many were new.
 
     Transfers are recorded here; payments and refunds become `settlement.payment_reported` and
     `settlement.refund_reported`, for whoever collects from buyers.
     """
-    fresh = await store.accept_notifications(db, [event.id for event in events], now=now)
-    new = list({event.id: event for event in events if event.id in fresh}.values())
+    ids = {f"{channel}:{event.id}": event for event in events}
+    fresh = await store.accept_notifications(db, list(ids), now=now)
+    new = [event for id_, event in ids.items() if id_ in fresh]
     reports, facts = [], []
     for event in new:
         about, _, state = event.kind.partition(".")
@@ -126,7 +131,7 @@ async def take_events(db: Db, events: Sequence[InstitutionEvent], *, now: dateti
         payload = {"out_no": event.out_no, "state": state, "amount_fen": event.amount_fen}
         topic = PAYMENT_REPORTED if about == "payment" else REFUND_REPORTED
         facts.append(Fact(topic, event.out_no, payload))
-    await record_reports(db, reports, now=now)
+    await record_reports(db, reports, channel=channel, now=now)
     if facts:
         await emit(db, facts, now=now)
     return len(new)
@@ -151,15 +156,26 @@ async def _pay_after_all(db: Db, session: _Session, heard: Heard, *, now: dateti
     payout, late = heard.payout, f"{heard.attempt.out_no}-late"
     sent = postings.payout_sent(late, customer_id=payout.seller_id, amount_fen=payout.amount_fen)
     try:
-        await ledger.post(db, [*session.transfers, *sent, *_confirmed(late, payout)], now=now)
+        await ledger.post(db, [*session.transfers, *sent, *_confirmed(late, payout, heard.attempt)], now=now)
     except InsufficientBalance:
         flagged = msgspec.structs.replace(payout, flag=Flag.PAID_NOT_OWED)
         return Heard(flagged, heard.attempt, heard.effects)
     return heard
 
 
-def _confirmed(subject: str, payout: Payout) -> list[Transfer]:
-    return postings.payout_confirmed(subject, institution=CUSTODIAN, amount_fen=payout.amount_fen)
+def _confirmed(subject: str, payout: Payout, attempt: Attempt) -> list[Transfer]:
+    return postings.payout_confirmed(
+        subject,
+        institution=_channel_of(attempt),
+        amount_fen=payout.amount_fen,
+        channel_cost_fen=attempt.cost_fen,
+    )
+
+
+def _channel_of(attempt: Attempt) -> str:
+    """Where the money of a transfer was held: only what was sent somewhere can have been paid."""
+    assert attempt.channel is not None
+    return attempt.channel
 
 
 async def _handling(db: Db, reports: Sequence[TransferReport]) -> Mapping[str, Handling]:

@@ -16,13 +16,13 @@ from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
 from quanhui.base.signing import BadSignature
 from quanhui.base.web import Call
 from quanhui.ledger import postings
-from quanhui.settlement import store
+from quanhui.settlement import channel_routes, store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
-from quanhui.settlement.channels.registry import Channels
+from quanhui.settlement.cancelling import cancel_payouts
 from quanhui.settlement.errors import CallbackRefused
-from quanhui.settlement.gateway import Institution
 from quanhui.settlement.reports import take_events
-from quanhui.settlement.rules import Payout, State
+from quanhui.settlement.rules import CUSTODIAN, Payout, State
+from quanhui.settlement.tasks import Channels
 from quanhui.settlement.views import (
     READ,
     PayoutDetail,
@@ -174,6 +174,25 @@ async def retry_payout(
 
 
 @post(
+    "/payouts/{payout_id:str}/cancel", opt=APPROVE, operation_id="cancel_payout", tags=TAGS, status_code=200
+)
+async def cancel_payout(
+    call: NamedDependency[Call], payout_id: PayoutId, data: JSONBody[Note]
+) -> Response[PayoutView]:
+    """Cancel a payout 取消出款
+
+    Cash that is held or not sent yet is cancelled now; what awaits its payee, once its channel has closed the
+    transfer, unless the payee was quicker. The money stays owed to the seller.
+    """
+
+    async def cancel(db: Db) -> PayoutView:
+        cancelled = await cancel_payouts(db, [payout_id], call.actor, note=data.note, now=call.now)
+        return await _one(db, call.actor, cancelled)
+
+    return await call.command(cancel)
+
+
+@post(
     "/payouts/{payout_id:str}/clear-flag",
     opt=APPROVE,
     operation_id="clear_payout_flag",
@@ -250,7 +269,7 @@ async def get_stored_value(call: NamedDependency[Call]) -> Response[StoredValueV
 )
 async def take_callback(
     call: NamedDependency[Call],
-    institution: NamedDependency[SkipValidation[Institution]],
+    channels: NamedDependency[SkipValidation[Channels]],
     request: Request[Any, Any, Any],
 ) -> Response[CallbackView]:
     """Hear the institution 支付机构回调
@@ -258,7 +277,7 @@ async def take_callback(
     Signed by the institution (Standard Webhooks). Events may come twice, late or out of order; each counts
     once. It answers 200 after the commit; any other answer asks for it to be sent again.
     """
-    return Response(CallbackView(await _hear(call, institution, request)))
+    return Response(CallbackView(await _hear(call, channels, CUSTODIAN, request)))
 
 
 @post(
@@ -278,7 +297,7 @@ async def take_wechat_callback(
 
     Signed by WeChat (RSA-SHA256), its resource sealed with AES-256-GCM. A notice counts once.
     """
-    await _hear(call, channels.get("wechat"), request)
+    await _hear(call, channels, "wechat", request)
     return Response(WordOfThanks("SUCCESS"))
 
 
@@ -300,20 +319,23 @@ async def take_alipay_callback(
 
     A form signed by Alipay (RSA2), answered with the word `success` once it is taken. A notice counts once.
     """
-    await _hear(call, channels.get("alipay"), request)
+    await _hear(call, channels, "alipay", request)
     return "success"
 
 
-async def _hear(call: Call, institution: Institution | None, request: Request[Any, Any, Any]) -> int:
-    """Take a callback in, and say how many of its events had not come before."""
-    if institution is None:
+async def _hear(call: Call, channels: Channels, name: str, request: Request[Any, Any, Any]) -> int:
+    """Take a callback of a channel in, and say how many of its events had not come before."""
+    channel = channels.get(name)
+    if channel is None:
         raise NotFound
     body = await request.body()
     try:
-        told = institution.verify_callback(request.headers, body, call.now)
+        told = channel.verify_callback(request.headers, body, call.now)
     except BadSignature:
         raise CallbackRefused from None
-    return await in_transaction(call.pool, lambda db: take_events(db, told.events, now=call.now))
+    return await in_transaction(
+        call.pool, lambda db: take_events(db, told.events, channel=name, now=call.now)
+    )
 
 
 async def _one(db: Db, actor: Actor, payouts: list[Payout]) -> PayoutView:
@@ -341,10 +363,12 @@ handlers: list[HTTPRouteHandler] = [
     get_payout,
     approve_payout,
     retry_payout,
+    cancel_payout,
     clear_payout_flag,
     hand_over,
     get_stored_value,
     take_callback,
     take_wechat_callback,
     take_alipay_callback,
+    *channel_routes.handlers,
 ]

@@ -15,9 +15,6 @@ import msgspec
 from quanhui.base.states import machine
 from quanhui.settlement.gateway import TransferReport, TransferState
 
-APPROVAL_LIMIT_FEN: Final = 20_000_00
-"""A payout above this waits for a second person, unless the story sets another limit."""
-
 MOST_AUTOMATIC_ATTEMPTS: Final = 3
 FIRST_RETRY_AFTER: Final = timedelta(minutes=1)
 CALL_LIMIT: Final = timedelta(seconds=60)
@@ -27,7 +24,7 @@ MOST_SENDS: Final = 6
 """So often one number is sent, the institution never having heard of it, before a person looks."""
 PURPOSE: Final = "购物券回收款"
 CUSTODIAN: Final = "institution"
-"""What the ledger calls the institution that holds the money."""
+"""The channel there has always been, and what the ledger calls the institution behind it."""
 
 
 class Method(StrEnum):
@@ -50,6 +47,7 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     RETURNED = "returned"
 
 
@@ -79,15 +77,16 @@ PAYOUT = machine(
     State,
     {
         State.CREATED: [State.HELD, State.APPROVED],
-        State.HELD: [State.APPROVED],
+        State.HELD: [State.APPROVED, State.CANCELLED],
         State.APPROVED: [State.SUBMITTED, State.AWAITING_PAYEE, State.SUCCEEDED],
-        State.SUBMITTED: [State.UNKNOWN, State.AWAITING_PAYEE, *_ENDS],
+        State.SUBMITTED: [State.UNKNOWN, State.AWAITING_PAYEE, State.CANCELLED, *_ENDS],
         State.UNKNOWN: [State.SUBMITTED, State.AWAITING_PAYEE, *_ENDS],
-        State.AWAITING_PAYEE: [*_ENDS],
-        State.FAILED: [State.SUBMITTED, State.SUCCEEDED, State.RETURNED],
-        State.EXPIRED: [State.SUBMITTED, State.SUCCEEDED, State.RETURNED],
+        State.AWAITING_PAYEE: [State.CANCELLED, *_ENDS],
+        State.FAILED: [State.HELD, State.SUBMITTED, State.SUCCEEDED, State.RETURNED],
+        State.EXPIRED: [State.HELD, State.SUBMITTED, State.SUCCEEDED, State.RETURNED],
+        State.CANCELLED: [State.HELD, State.SUBMITTED, State.SUCCEEDED, State.RETURNED],
         State.SUCCEEDED: [State.RETURNED],
-        State.RETURNED: [State.SUBMITTED],
+        State.RETURNED: [State.HELD, State.SUBMITTED],
     },
 )
 ATTEMPT = machine(
@@ -110,6 +109,12 @@ class Hold(StrEnum):
     VOUCHER_FROZEN = "voucher_frozen"
     TITLE_NOT_TAKEN = "title_not_taken"
     ABOVE_LIMIT = "above_limit"
+    SECOND_APPROVAL = "second_approval"
+    PAYEE_CHANGED = "payee_changed"
+    RETRY_ASKED_FOR = "retry_asked_for"
+    PLATFORM_DAY_LIMIT = "platform_day_limit"
+    PAYEE_DAY_LIMIT = "payee_day_limit"
+    NOT_OWED = "not_owed"
 
 
 class Flag(StrEnum):
@@ -152,7 +157,12 @@ class Secured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payout(msgspec.Struct, frozen=True, kw_only=True):
-    """One payout 出款. `attempts` counts its transfers; `payee_id` is the account of the seller to pay to."""
+    """One payout 出款. `attempts` counts its transfers; `payee_id` is the account of the seller to pay to.
+
+    `waiting` says why its transfer has not been sent yet, where no channel could take it. `changed_by` made a
+    large payout what it is, by another account or a retry; `approvals` are those who looked since then.
+    `cancelled_by` wants it cancelled, which it is as soon as its channel has closed the transfer.
+    """
 
     id: str
     order_id: str
@@ -169,6 +179,10 @@ class Payout(msgspec.Struct, frozen=True, kw_only=True):
     flag: Flag | None = None
     retry_at: datetime | None = None
     approved_by: str | None = None
+    waiting: str | None = None
+    changed_by: str | None = None
+    approvals: tuple[str, ...] = ()
+    cancelled_by: str | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -177,7 +191,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One transfer of a payout, known to the institution as `out_no`.
 
     `sends` counts how often it was sent under this number; `closing` says that we asked the institution to
-    close it; `next_query_at` is when to ask how it stands.
+    close it; `next_query_at` is when to ask how it stands. `channel` is where it was sent, and stays.
     """
 
     out_no: str
@@ -189,6 +203,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     sends: int = 0
     closing: bool = False
     next_query_at: datetime | None = None
+    channel: str | None = None
+    cost_fen: int = 0
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -301,10 +317,11 @@ def _failed(payout: Payout, after: Attempt, handling: Mapping[str, Handling], *,
     reason = after.reason or "unspecified"
     calls_for = handling.get(reason, Handling.ASK)
     expired = after.closing or calls_for is Handling.EXPIRED
+    ended = State.EXPIRED if expired else State.FAILED
     again = calls_for is Handling.RETRY and not expired and after.number < MOST_AUTOMATIC_ATTEMPTS
     return msgspec.structs.replace(
         payout,
-        state=State.EXPIRED if expired else State.FAILED,
+        state=State.CANCELLED if after.closing and payout.cancelled_by else ended,
         failure=reason,
         retry_at=now + FIRST_RETRY_AFTER * 5 ** (after.number - 1) if again else None,
     )

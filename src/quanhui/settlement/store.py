@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from quanhui.base.clock import local_day
 from quanhui.base.db import Db, Row, load_queries
+from quanhui.settlement.caps import Allowance, Limits, scopes_of
 from quanhui.settlement.rules import (
-    CALL_LIMIT,
     PAYEE_MAY_WAIT,
     Attempt,
     AttemptState,
@@ -23,6 +24,8 @@ from quanhui.settlement.rules import (
 queries = load_queries(__file__)
 
 TIMELINE_LENGTH = 200
+MINUTES_KEPT = timedelta(days=1)
+TOTALS_KEPT = timedelta(days=40)
 
 
 class Words(msgspec.Struct, frozen=True):
@@ -49,6 +52,10 @@ def _payout(row: Row) -> Payout:
         flag=None if row["flag"] is None else Flag(row["flag"]),
         retry_at=row["retry_at"],
         approved_by=row["approved_by"],
+        waiting=row["waiting"],
+        changed_by=row["changed_by"],
+        approvals=tuple(row["approvals"]),
+        cancelled_by=row["cancelled_by"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -65,6 +72,8 @@ def _attempt(row: Row) -> Attempt:
         sends=row["sends"],
         closing=row["closing"],
         next_query_at=row["next_query_at"],
+        channel=row["channel"],
+        cost_fen=row["cost_fen"],
     )
 
 
@@ -88,6 +97,7 @@ async def add_payouts(db: Db, payouts: Sequence[Payout], *, now: datetime) -> se
         voucher_ids=[",".join(payout.voucher_ids) for payout in payouts],
         hold_reasons=[payout.hold_reason for payout in payouts],
         out_nos=[_transfer_number(payout) for payout in payouts],
+        retry_ats=[payout.retry_at for payout in payouts],
         now=now,
     )
     return {row["id"] for row in rows}
@@ -101,11 +111,62 @@ async def lock_retries(db: Db, *, limit: int, now: datetime) -> list[Payout]:
     return [_payout(row) for row in await queries.lock_retries(db, limit=limit, now=now)]
 
 
-async def approve_payouts(db: Db, payouts: Sequence[Payout], *, actor_id: str, now: datetime) -> None:
+async def lock_capped(db: Db, *, limit: int, now: datetime) -> list[Payout]:
+    return [_payout(row) for row in await queries.lock_capped(db, limit=limit, now=now)]
+
+
+async def find_limits(db: Db) -> Limits:
+    limits, _ = await _limits(db, [])
+    return limits
+
+
+async def lock_allowance(
+    db: Db, payouts: Sequence[Payout], *, now: datetime
+) -> tuple[Limits, Allowance, set[str]]:
+    """What may still go out today, and the orders that have a payout already, both under one lock."""
+    limits, _ = await _limits(db, [])
+    scopes = scopes_of(limits, payouts)
+    locked = await queries.lock_totals(db, day=local_day(now), scopes=scopes) if scopes else []
+    _, opened = await _limits(db, [payout.order_id for payout in payouts])
+    return limits, Allowance(limits, {row["scope"]: row["amount_fen"] for row in locked}), opened
+
+
+async def add_totals(db: Db, counted: Sequence[tuple[str, int]], *, now: datetime) -> None:
+    if counted:
+        await queries.add_totals(
+            db,
+            day=local_day(now),
+            scopes=[scope for scope, _ in counted],
+            amounts_fen=[amount_fen for _, amount_fen in counted],
+        )
+
+
+async def _limits(db: Db, order_ids: Sequence[str]) -> tuple[Limits, set[str]]:
+    row = await queries.find_limits(db, order_ids=order_ids)
+    return Limits(**{name: row[name] for name in Limits.__struct_fields__}), set(row["order_ids"])
+
+
+async def hold_payouts(db: Db, payouts: Sequence[Payout], *, actor_id: str | None, now: datetime) -> None:
+    await queries.hold_payouts(
+        db,
+        ids=[payout.id for payout in payouts],
+        reasons=[payout.hold_reason for payout in payouts],
+        payee_ids=[payout.payee_id for payout in payouts],
+        changed_bys=[payout.changed_by for payout in payouts],
+        approvals=[",".join(payout.approvals) for payout in payouts],
+        retry_ats=[payout.retry_at for payout in payouts],
+        actor_id=actor_id,
+        now=now,
+    )
+
+
+async def approve_payouts(db: Db, payouts: Sequence[Payout], *, actor_id: str | None, now: datetime) -> None:
     await queries.approve_payouts(
         db,
         ids=[payout.id for payout in payouts],
         payee_ids=[payout.payee_id for payout in payouts],
+        changed_bys=[payout.changed_by for payout in payouts],
+        approvals=[",".join(payout.approvals) for payout in payouts],
         actor_id=actor_id,
         now=now,
     )
@@ -127,11 +188,6 @@ async def move_on(db: Db, payouts: Sequence[Payout], *, actor_id: str | None, no
 
 async def leave_to_people(db: Db, payout_ids: Sequence[str], *, now: datetime) -> None:
     await queries.leave_to_people(db, ids=payout_ids, now=now)
-
-
-async def begin_calls(db: Db, out_nos: Sequence[str], *, now: datetime) -> list[Row]:
-    rows: list[Row] = await queries.begin_calls(db, out_nos=out_nos, query_at=now + CALL_LIMIT, now=now)
-    return rows
 
 
 async def lock_attempts(db: Db, out_nos: Sequence[str]) -> list[tuple[Payout, Attempt]]:
@@ -174,10 +230,29 @@ async def clear_flags(
     return [row["out_no"] for row in rows]
 
 
-async def take_queries(db: Db, *, limit: int, now: datetime) -> dict[str, bool]:
-    """Numbers to ask about now, and whether to close each first."""
-    rows = await queries.take_queries(db, limit=limit, waiting_since=now - PAYEE_MAY_WAIT, now=now)
-    return {row["out_no"]: row["closing"] for row in rows}
+async def ask_to_cancel(
+    db: Db, payouts: Sequence[Payout], *, actor_id: str, note: str, now: datetime
+) -> None:
+    await queries.ask_to_cancel(
+        db,
+        out_nos=[out_no_of(payout.id, payout.attempts) for payout in payouts],
+        actor_id=actor_id,
+        note=note,
+        now=now,
+    )
+
+
+async def take_queries(
+    db: Db, channels: Sequence[str], *, limit: int, now: datetime
+) -> dict[str, dict[str, bool]]:
+    """By channel, the numbers to ask about now, and whether to close each first."""
+    rows = await queries.take_queries(
+        db, channels=channels, limit=limit, waiting_since=now - PAYEE_MAY_WAIT, now=now
+    )
+    found: dict[str, dict[str, bool]] = {}
+    for row in rows:
+        found.setdefault(row["channel"], {})[row["out_no"]] = row["closing"]
+    return found
 
 
 async def handling_of(db: Db, reasons: Sequence[str]) -> dict[str, Handling]:
@@ -236,5 +311,10 @@ async def accept_notifications(db: Db, notification_ids: Sequence[str], *, now: 
 
 async def forget_notifications(db: Db, *, older_than: timedelta, now: datetime) -> int:
     """Empty the inbox of what is too old to be believed again; returns how many."""
-    count: int = await queries.forget_notifications(db, before=now - older_than)
+    count: int = await queries.forget_notifications(
+        db,
+        before=now - older_than,
+        minutes_before=now - MINUTES_KEPT,
+        totals_before=local_day(now - TOTALS_KEPT),
+    )
     return count

@@ -10,6 +10,7 @@ from quanhui.base.access import Actor, Scope
 from quanhui.base.db import Db
 from quanhui.base.money import yuan
 from quanhui.settlement import store
+from quanhui.settlement.routing import Wait
 from quanhui.settlement.rules import Flag, Hold, Method, Payout, State, TimelineEntry
 from quanhui.settlement.store import Words
 
@@ -17,7 +18,7 @@ STATE_WORDS: Mapping[State, Words] = {
     State.CREATED: Words("已生成出款", "Payout created"),
     State.HELD: Words("等待复核", "Waiting for a check"),
     State.APPROVED: Words("复核通过", "Approved"),
-    State.SUBMITTED: Words("已提交支付机构", "Handed to the institution"),
+    State.SUBMITTED: Words("出款处理中", "On its way to the institution"),
     State.UNKNOWN: Words("支付机构处理中，正在核实结果", "The institution has not answered; we are asking"),
     State.AWAITING_PAYEE: Words(
         "等待您确认收款或到店领取", "Waiting for you to confirm, or to come to the desk"
@@ -27,16 +28,18 @@ STATE_WORDS: Mapping[State, Words] = {
     State.EXPIRED: Words(
         "超时未确认收款，款项仍在您的应收余额中", "Not confirmed in time; the money is still owed to you"
     ),
+    State.CANCELLED: Words("已取消，款项仍在您的应收余额中", "Cancelled; the money is still owed to you"),
     State.RETURNED: Words(
         "银行退票，款项已退回您的应收余额", "Sent back by the bank; the money is owed to you again"
     ),
 }
 BEING_REVIEWED = "under_review"
 REVIEW_WORDS = Words("正在复核", "Being reviewed")
-PUBLIC_HOLDS = frozenset({Hold.PAYEE_UNVERIFIED})
-"""Reasons for waiting that a seller is told, because they can mend them."""
+PUBLIC_HOLDS = frozenset({Hold.PAYEE_UNVERIFIED, Hold.PLATFORM_DAY_LIMIT, Hold.PAYEE_DAY_LIMIT})
+"""Reasons for waiting that a seller is told: they can mend them, or need only wait."""
 
 READ = "settlement.read"
+WAITS = frozenset(Wait)
 
 
 class ReasonView(Struct, frozen=True):
@@ -103,7 +106,7 @@ async def view_detail(db: Db, actor: Actor, payout: Payout) -> PayoutDetail:
     """A payout with its timeline, as this actor may see it: what staff noted down is for staff."""
     steps = await store.timeline(db, payout.id)
     if not _is_staff(actor):
-        steps = [step for n, step in enumerate(steps) if n == 0 or step.state is not steps[n - 1].state]
+        steps = [step for n, step in enumerate(steps) if n == 0 or _is_news(step, steps[n - 1])]
     codes = {step.reason for step in steps} | {_reason_of(payout)}
     words = await store.find_words(db, sorted(filter(None, codes)))
     return PayoutDetail(_view(actor, payout, words), [_step(actor, step, words) for step in steps])
@@ -115,7 +118,12 @@ def stored_value_view(balance_fen: int) -> StoredValueView:
 
 
 def _reason_of(payout: Payout) -> str | None:
-    return payout.hold_reason if payout.state is State.HELD else payout.failure
+    return payout.hold_reason if payout.state is State.HELD else payout.waiting or payout.failure
+
+
+def _is_news(step: TimelineEntry, before: TimelineEntry) -> bool:
+    """Whether a step tells the payee something: another state, or that it has to wait."""
+    return step.state is not before.state or step.reason in WAITS
 
 
 def _is_staff(actor: Actor) -> bool:
