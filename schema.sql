@@ -265,6 +265,38 @@ $$;
 
 COMMENT ON FUNCTION places.distance_m(lon_a double precision, lat_a double precision, lon_b double precision, lat_b double precision) IS 'Great-circle metres (haversine) on a sphere of the mean radius of the Earth';
 
+CREATE FUNCTION settlement.collect_custody() RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    low xid8;
+    high xid8;
+    copied bigint;
+BEGIN
+    SELECT m.collected_to INTO low FROM settlement.custody_mark m FOR UPDATE;
+    -- Every transaction below the oldest running one has ended, so none can add a leg there any more.
+    high := pg_snapshot_xmin(pg_current_snapshot());
+    IF high <= low THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO settlement.custody_leg (id, channel, kind, out_no, amount_fen, booked_at, day)
+    SELECT t.id, substr(a.code, length('custody:') + 1), e.kind,
+           replace(split_part(coalesce(r.purchase_id, t.subject), '-', 1), '_', ''),
+           t.amount_fen, t.event_at, (t.event_at AT TIME ZONE 'Asia/Shanghai')::date
+    FROM ledger.transfer t
+    JOIN settlement.bill_event e ON e.event = t.event
+    JOIN ledger.account a ON a.prefix = 'custody' AND a.id IN (t.src, t.dst)
+    LEFT JOIN redistribution.refund r ON t.event = 'payment_to_return' AND r.id = t.subject
+    WHERE t.xid >= low AND t.xid < high AND t.reverses IS NULL;
+    GET DIAGNOSTICS copied = ROW_COUNT;
+    DELETE FROM settlement.custody_leg l
+    USING ledger.transfer t WHERE t.xid >= low AND t.xid < high AND t.reverses = l.id;
+    UPDATE settlement.custody_mark SET collected_to = high;
+    RETURN copied;
+END $$;
+
+COMMENT ON FUNCTION settlement.collect_custody() IS 'Copy the settled legs of custody accounts that a bill should tell of; a leg that was taken back goes';
+
 CREATE FUNCTION staff.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1219,12 +1251,50 @@ COMMENT ON COLUMN settlement.attempt.queries IS 'Times asked since the state las
 
 COMMENT ON COLUMN settlement.attempt.updated_at IS 'When the state last changed';
 
-CREATE TABLE settlement.callback_inbox (
-    notification_id text NOT NULL COLLATE pg_catalog."C",
-    received_at timestamp with time zone NOT NULL
+CREATE TABLE settlement.bill (
+    channel text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    fetched_at timestamp with time zone NOT NULL,
+    reconciled_at timestamp with time zone,
+    lines integer NOT NULL,
+    in_fen bigint NOT NULL,
+    out_fen bigint NOT NULL,
+    CONSTRAINT bill_in_fen_check CHECK ((in_fen >= 0)),
+    CONSTRAINT bill_lines_check CHECK ((lines >= 0)),
+    CONSTRAINT bill_out_fen_check CHECK ((out_fen >= 0))
 );
 
-COMMENT ON TABLE settlement.callback_inbox IS 'Notifications of the institution that were taken: each counts once';
+COMMENT ON TABLE settlement.bill IS '对账单: what a channel says moved on one Shanghai day';
+
+COMMENT ON COLUMN settlement.bill.reconciled_at IS 'When it was last compared with the books and our records';
+
+CREATE TABLE settlement.bill_event (
+    event text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT bill_event_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text])))
+);
+
+COMMENT ON TABLE settlement.bill_event IS 'Which events of the ledger move custody one by one as a line of the bill does, and as which kind of line';
+
+CREATE TABLE settlement.bill_line (
+    channel text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    seq bigint NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    out_no text NOT NULL COLLATE pg_catalog."C",
+    institution_no text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    leg_id bigint,
+    case_id text COLLATE pg_catalog."C",
+    CONSTRAINT bill_line_amount_fen_check CHECK ((amount_fen >= 0)),
+    CONSTRAINT bill_line_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE settlement.bill_line IS 'One movement of money, as the channel tells it';
+
+COMMENT ON COLUMN settlement.bill_line.leg_id IS 'The transfer of the ledger that it was found equal to';
 
 CREATE TABLE settlement.payout (
     id text NOT NULL COLLATE pg_catalog."C",
@@ -1262,6 +1332,167 @@ COMMENT ON COLUMN settlement.payout.flag IS 'The institution said something that
 
 COMMENT ON COLUMN settlement.payout.retry_at IS 'When the next transfer is begun without a person; null: never';
 
+CREATE VIEW settlement.instructed AS
+ SELECT ('institution'::text COLLATE "C") AS channel,
+    ('transfer'::text COLLATE "C") AS kind,
+    t.out_no,
+    p.amount_fen,
+    t.state,
+    (t.state = ANY (ARRAY['succeeded'::text, 'returned'::text])) AS moved,
+    ((t.state = ANY (ARRAY['succeeded'::text, 'returned'::text])) AND (p.flag IS DISTINCT FROM 'paid_not_owed'::text)) AS booked
+   FROM (settlement.attempt t
+     JOIN settlement.payout p ON ((p.id = t.payout_id)))
+UNION ALL
+ SELECT 'institution'::text AS channel,
+    'return'::text AS kind,
+    t.out_no,
+    p.amount_fen,
+    t.state,
+    true AS moved,
+    (p.flag IS DISTINCT FROM 'paid_not_owed'::text) AS booked
+   FROM (settlement.attempt t
+     JOIN settlement.payout p ON ((p.id = t.payout_id)))
+  WHERE (t.state = 'returned'::text)
+UNION ALL
+ SELECT 'institution'::text AS channel,
+    'payment'::text AS kind,
+    replace(u.id, '_'::text, ''::text) AS out_no,
+    COALESCE(u.received_fen, u.total_fen) AS amount_fen,
+    u.state,
+    (u.received_fen IS NOT NULL) AS moved,
+    (u.received_fen IS NOT NULL) AS booked
+   FROM redistribution.purchase u
+UNION ALL
+ SELECT 'institution'::text AS channel,
+    'refund'::text AS kind,
+    replace(r.id, '_'::text, ''::text) AS out_no,
+    r.amount_fen,
+        CASE
+            WHEN (r.done_at IS NULL) THEN 'wanted'::text
+            ELSE 'done'::text
+        END AS state,
+    (r.done_at IS NOT NULL) AS moved,
+    (r.done_at IS NOT NULL) AS booked
+   FROM redistribution.refund r;
+
+COMMENT ON VIEW settlement.instructed IS 'Transfers, returns, payments and refunds as our records have them, by the number that the channel knows';
+
+CREATE VIEW settlement.books_and_mirror AS
+ WITH booked AS (
+         SELECT substr(a.code, (length('custody:'::text) + 1)) AS channel,
+            e.kind,
+            (sum(
+                CASE
+                    WHEN (t.reverses IS NULL) THEN t.amount_fen
+                    ELSE (- t.amount_fen)
+                END))::bigint AS fen
+           FROM (((ledger.account a
+             JOIN ledger.transfer t ON (((a.id = t.src) OR (a.id = t.dst))))
+             LEFT JOIN ledger.transfer o ON ((o.id = t.reverses)))
+             JOIN settlement.bill_event e ON ((e.event = COALESCE(o.event, t.event))))
+          WHERE (a.prefix = 'custody'::text)
+          GROUP BY (substr(a.code, (length('custody:'::text) + 1))), e.kind
+        ), told AS (
+         SELECT instructed.channel,
+            instructed.kind,
+            (sum(instructed.amount_fen))::bigint AS fen
+           FROM settlement.instructed
+          WHERE instructed.booked
+          GROUP BY instructed.channel, instructed.kind
+        ), under_way AS (
+         SELECT (COALESCE(sum(p.amount_fen), (0)::numeric))::bigint AS fen
+           FROM settlement.payout p
+          WHERE (((p.method = 'cash'::text) AND (p.state = ANY (ARRAY['submitted'::text, 'unknown'::text, 'awaiting_payee'::text]))) OR ((p.method = 'goods'::text) AND (p.state = 'awaiting_payee'::text)))
+        ), owed AS (
+         SELECT p.seller_id,
+            (sum(p.amount_fen))::bigint AS fen
+           FROM settlement.payout p
+          WHERE (p.state = 'held'::text)
+          GROUP BY p.seller_id
+        )
+ SELECT ('custody_'::text || COALESCE(b.kind, t.kind)) AS name,
+    COALESCE(b.channel, t.channel) AS channel,
+    COALESCE(b.fen, (0)::bigint) AS books_fen,
+    COALESCE(t.fen, (0)::bigint) AS mirror_fen,
+    true AS stops
+   FROM (booked b
+     FULL JOIN told t ON (((t.channel = b.channel) AND (t.kind = b.kind))))
+UNION ALL
+ SELECT 'payout_pending'::text AS name,
+    NULL::text AS channel,
+    COALESCE(( SELECT b.balance_fen
+           FROM ledger.balance b
+          WHERE (b.code = 'payout_pending'::text)), (0)::bigint) AS books_fen,
+    u.fen AS mirror_fen,
+    true AS stops
+   FROM under_way u
+UNION ALL
+ SELECT 'user_payable'::text AS name,
+    NULL::text AS channel,
+    (COALESCE(sum(LEAST(b.balance_fen, o.fen)), (0)::numeric))::bigint AS books_fen,
+    (COALESCE(sum(o.fen), (0)::numeric))::bigint AS mirror_fen,
+    false AS stops
+   FROM (owed o
+     LEFT JOIN ledger.balance b ON ((b.code = ('user_payable:'::text || o.seller_id))));
+
+COMMENT ON VIEW settlement.books_and_mirror IS 'What the ledger says beside what our records say: custody by channel and kind, payouts under way, and what held payouts still need of their sellers'' accounts (which a clawback may have taken, so that one stops nothing)';
+
+CREATE TABLE settlement.callback_inbox (
+    notification_id text NOT NULL COLLATE pg_catalog."C",
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE settlement.callback_inbox IS 'Notifications of the institution that were taken: each counts once';
+
+CREATE TABLE settlement.case_step (
+    case_id text NOT NULL COLLATE pg_catalog."C",
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    actor_id text COLLATE pg_catalog."C",
+    note text
+);
+
+COMMENT ON TABLE settlement.case_step IS 'What happened to a case, and who did it. Rows are only added';
+
+ALTER TABLE settlement.case_step ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME settlement.case_step_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE settlement.custody_leg (
+    id bigint NOT NULL,
+    channel text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    out_no text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    booked_at timestamp with time zone NOT NULL,
+    day date NOT NULL,
+    bill_day date,
+    case_id text COLLATE pg_catalog."C",
+    CONSTRAINT custody_leg_amount_fen_check CHECK ((amount_fen > 0)),
+    CONSTRAINT custody_leg_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE settlement.custody_leg IS 'Legs of custody accounts, copied from the ledger to be found in a bill; those taken back are left out';
+
+COMMENT ON COLUMN settlement.custody_leg.id IS 'Of the transfer in the ledger';
+
+COMMENT ON COLUMN settlement.custody_leg.bill_day IS 'The bill in which an equal line was found';
+
+CREATE TABLE settlement.custody_mark (
+    the_only boolean DEFAULT true NOT NULL,
+    collected_to xid8 NOT NULL,
+    CONSTRAINT custody_mark_the_only_check CHECK (the_only)
+);
+
+COMMENT ON TABLE settlement.custody_mark IS 'Legs posted by transactions below this one have been copied';
+
 CREATE TABLE settlement.reason (
     code text NOT NULL COLLATE pg_catalog."C",
     handling text COLLATE pg_catalog."C",
@@ -1273,6 +1504,53 @@ CREATE TABLE settlement.reason (
 COMMENT ON TABLE settlement.reason IS 'Why payouts wait, fail or are flagged, in plain words';
 
 COMMENT ON COLUMN settlement.reason.handling IS 'For failures: try again by ourselves, ask a person, or it expired. A reason not listed here asks a person';
+
+CREATE TABLE settlement.reconciliation_case (
+    id text NOT NULL COLLATE pg_catalog."C",
+    channel text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    class text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    out_no text NOT NULL COLLATE pg_catalog."C",
+    bill_day date,
+    bill_seq bigint,
+    leg_id bigint,
+    bill_fen bigint,
+    booked_fen bigint,
+    delta_fen bigint NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    proposal text COLLATE pg_catalog."C",
+    proposed_by text COLLATE pg_catalog."C",
+    decided_by text COLLATE pg_catalog."C",
+    found_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    alarmed_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    CONSTRAINT about_something CHECK ((num_nonnulls(bill_seq, leg_id) > 0)),
+    CONSTRAINT closed_by_two CHECK (((state <> ALL (ARRAY['corrected'::text, 'written_off'::text])) OR (num_nulls(proposed_by, decided_by) = 0))),
+    CONSTRAINT closed_when CHECK (((state = ANY (ARRAY['explained'::text, 'corrected'::text, 'written_off'::text])) = (closed_at IS NOT NULL))),
+    CONSTRAINT line_whole CHECK ((num_nulls(bill_day, bill_seq, bill_fen) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT proposed_whole CHECK (((state <> 'proposed'::text) OR (num_nulls(proposal, proposed_by) = 0))),
+    CONSTRAINT reconciliation_case_bill_fen_check CHECK ((bill_fen >= 0)),
+    CONSTRAINT reconciliation_case_booked_fen_check CHECK ((booked_fen >= 0)),
+    CONSTRAINT reconciliation_case_class_check CHECK ((class = ANY (ARRAY['missing_in_bill'::text, 'missing_in_books'::text, 'amount_differs'::text, 'state_differs'::text, 'duplicate_in_bill'::text, 'posted_not_in_bill'::text, 'late'::text, 'bill_changed'::text]))),
+    CONSTRAINT reconciliation_case_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text]))),
+    CONSTRAINT reconciliation_case_proposal_check CHECK ((proposal = ANY (ARRAY['corrected'::text, 'written_off'::text]))),
+    CONSTRAINT reconciliation_case_state_check CHECK ((state = ANY (ARRAY['open'::text, 'proposed'::text, 'explained'::text, 'corrected'::text, 'written_off'::text]))),
+    CONSTRAINT two_pairs_of_eyes CHECK ((proposed_by <> decided_by))
+)
+WITH (fillfactor='85');
+
+COMMENT ON TABLE settlement.reconciliation_case IS '差错: a difference between bill, books and records, found once, with what became of it';
+
+COMMENT ON COLUMN settlement.reconciliation_case.leg_id IS 'The transfer of the ledger that it is about';
+
+COMMENT ON COLUMN settlement.reconciliation_case.delta_fen IS 'What the channel holds more (or less) than the books say because of it';
+
+COMMENT ON COLUMN settlement.reconciliation_case.suspended IS 'Whether the difference stands in suspense or unidentified receipts';
+
+COMMENT ON COLUMN settlement.reconciliation_case.due_at IS 'When it must be closed; after that the alarm is raised once';
 
 CREATE TABLE settlement.step (
     payout_id text NOT NULL COLLATE pg_catalog."C",
@@ -1290,6 +1568,35 @@ COMMENT ON COLUMN settlement.step.number IS 'The transfer it was about, if any';
 
 ALTER TABLE settlement.step ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME settlement.step_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE settlement.stop (
+    id bigint NOT NULL,
+    stopped_at timestamp with time zone NOT NULL,
+    stopped_by text COLLATE pg_catalog."C",
+    reason text NOT NULL,
+    facts jsonb NOT NULL,
+    lifted_at timestamp with time zone,
+    lifted_by text COLLATE pg_catalog."C",
+    note text,
+    resumed_at timestamp with time zone,
+    CONSTRAINT lifted_whole CHECK ((num_nulls(lifted_at, lifted_by, note) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT resumed_once_lifted CHECK (((resumed_at IS NULL) OR (lifted_at IS NOT NULL)))
+);
+
+COMMENT ON TABLE settlement.stop IS '停付: while one is not lifted, no transfer is sent; everything else goes on';
+
+COMMENT ON COLUMN settlement.stop.stopped_by IS 'Who stopped payouts; null: the comparison of books and mirror';
+
+COMMENT ON COLUMN settlement.stop.resumed_at IS 'When the transfers that waited were told to be due again';
+
+ALTER TABLE settlement.stop ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME settlement.stop_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -1650,8 +1957,26 @@ ALTER TABLE ONLY settlement.attempt
 ALTER TABLE ONLY settlement.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (out_no);
 
+ALTER TABLE ONLY settlement.bill_event
+    ADD CONSTRAINT bill_event_pkey PRIMARY KEY (event);
+
+ALTER TABLE ONLY settlement.bill_line
+    ADD CONSTRAINT bill_line_pkey PRIMARY KEY (channel, day, seq);
+
+ALTER TABLE ONLY settlement.bill
+    ADD CONSTRAINT bill_pkey PRIMARY KEY (channel, day);
+
 ALTER TABLE ONLY settlement.callback_inbox
     ADD CONSTRAINT callback_inbox_pkey PRIMARY KEY (notification_id);
+
+ALTER TABLE ONLY settlement.case_step
+    ADD CONSTRAINT case_step_pkey PRIMARY KEY (case_id, id);
+
+ALTER TABLE ONLY settlement.custody_leg
+    ADD CONSTRAINT custody_leg_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY settlement.custody_mark
+    ADD CONSTRAINT custody_mark_pkey PRIMARY KEY (the_only);
 
 ALTER TABLE ONLY settlement.payout
     ADD CONSTRAINT payout_order_id_key UNIQUE (order_id);
@@ -1662,8 +1987,14 @@ ALTER TABLE ONLY settlement.payout
 ALTER TABLE ONLY settlement.reason
     ADD CONSTRAINT reason_pkey PRIMARY KEY (code);
 
+ALTER TABLE ONLY settlement.reconciliation_case
+    ADD CONSTRAINT reconciliation_case_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY settlement.step
     ADD CONSTRAINT step_pkey PRIMARY KEY (payout_id, id);
+
+ALTER TABLE ONLY settlement.stop
+    ADD CONSTRAINT stop_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY staff.audit_entry
     ADD CONSTRAINT audit_entry_pkey PRIMARY KEY (id);
@@ -1817,11 +2148,29 @@ CREATE INDEX decision_subject ON risk.decision USING btree (subject);
 
 CREATE INDEX attempt_query ON settlement.attempt USING btree (next_query_at) WHERE (next_query_at IS NOT NULL);
 
+CREATE INDEX bill_line_open ON settlement.bill_line USING btree (channel, day) WHERE (leg_id IS NULL);
+
+CREATE INDEX bill_line_out_no ON settlement.bill_line USING btree (out_no);
+
 CREATE INDEX callback_inbox_age ON settlement.callback_inbox USING btree (received_at);
+
+CREATE INDEX case_open ON settlement.reconciliation_case USING btree (channel, due_at) WHERE (state = ANY (ARRAY['open'::text, 'proposed'::text]));
+
+CREATE INDEX case_state ON settlement.reconciliation_case USING btree (state, id);
+
+CREATE INDEX custody_leg_open ON settlement.custody_leg USING btree (channel, day) WHERE (bill_day IS NULL);
+
+CREATE INDEX custody_leg_out_no ON settlement.custody_leg USING btree (out_no);
+
+CREATE UNIQUE INDEX one_case_a_leg ON settlement.reconciliation_case USING btree (leg_id) WHERE (leg_id IS NOT NULL);
+
+CREATE UNIQUE INDEX one_case_a_line ON settlement.reconciliation_case USING btree (channel, bill_day, bill_seq, ((class = 'bill_changed'::text))) WHERE (bill_seq IS NOT NULL);
 
 CREATE UNIQUE INDEX one_live_attempt ON settlement.attempt USING btree (payout_id) WHERE (state <> ALL (ARRAY['failed'::text, 'returned'::text]));
 
 COMMENT ON INDEX settlement.one_live_attempt IS 'A payout has at most one transfer that is under way or has succeeded: the next begins only when it failed or came back';
+
+CREATE UNIQUE INDEX one_stop ON settlement.stop USING btree ((true)) WHERE (lifted_at IS NULL);
 
 CREATE INDEX payout_open ON settlement.payout USING btree (state, id) WHERE (state <> 'succeeded'::text);
 
@@ -1892,6 +2241,8 @@ CREATE TRIGGER changed AFTER INSERT OR DELETE OR UPDATE ON risk.rule FOR EACH ST
 CREATE TRIGGER attempt_moves BEFORE UPDATE ON settlement.attempt FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('transfer_attempt', 'state');
 
 CREATE TRIGGER payout_moves BEFORE UPDATE ON settlement.payout FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('payout', 'state');
+
+CREATE TRIGGER reconciliation_case_moves BEFORE UPDATE ON settlement.reconciliation_case FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('reconciliation_case', 'state');
 
 CREATE TRIGGER audit_entry_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON staff.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION staff.refuse_change();
 
@@ -1971,6 +2322,12 @@ ALTER TABLE ONLY redistribution.refund
 
 ALTER TABLE ONLY settlement.attempt
     ADD CONSTRAINT attempt_payout_id_fkey FOREIGN KEY (payout_id) REFERENCES settlement.payout(id);
+
+ALTER TABLE ONLY settlement.bill_line
+    ADD CONSTRAINT bill_line_channel_day_fkey FOREIGN KEY (channel, day) REFERENCES settlement.bill(channel, day);
+
+ALTER TABLE ONLY settlement.case_step
+    ADD CONSTRAINT case_step_case_id_fkey FOREIGN KEY (case_id) REFERENCES settlement.reconciliation_case(id);
 
 ALTER TABLE ONLY settlement.step
     ADD CONSTRAINT step_payout_id_fkey FOREIGN KEY (payout_id) REFERENCES settlement.payout(id);

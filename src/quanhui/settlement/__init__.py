@@ -12,6 +12,8 @@ there a new one. Reports and callbacks may come twice, late, or in any order, an
 contradicts itself raises a flag, and nothing moves until a person has looked.
 
 What waits for a person: payouts held for a check, failures that time does not cure, and flags.
+
+Every day the institution's bill is compared with the books and our records, see `reconciliation`.
 """
 
 from quanhui.settlement.actions import (
@@ -43,6 +45,22 @@ from quanhui.settlement.gateway import (
     TransferReport,
     TransferState,
 )
+from quanhui.settlement.reconciliation.actions import (
+    CASE_OPENED,
+    CASE_OVERDUE,
+    PAYOUTS_STOPPED,
+    alarm_overdue,
+    approve as approve_cases,
+    compare_books,
+    lift_stop,
+    propose as propose_cases,
+    reject as reject_cases,
+    stop_payouts,
+    watch_books,
+)
+from quanhui.settlement.reconciliation.rules import CaseState, Class, Outcome
+from quanhui.settlement.reconciliation.store import find_cases, list_cases
+from quanhui.settlement.reconciliation.tasks import fetch_bills, run_day
 from quanhui.settlement.reports import (
     PAYMENT_REPORTED,
     PAYOUT_FLAGGED,
@@ -70,8 +88,11 @@ from quanhui.settlement.tasks import forget_notifications, query_unknown, send_t
 
 __all__ = [
     "APPROVAL_LIMIT_FEN",
+    "CASE_OPENED",
+    "CASE_OVERDUE",
     "CUSTODIAN",
     "PAYMENT_REPORTED",
+    "PAYOUTS_STOPPED",
     "PAYOUT_FAILED",
     "PAYOUT_FLAGGED",
     "PAYOUT_HELD",
@@ -86,12 +107,15 @@ __all__ = [
     "BillLine",
     "CallbackEvents",
     "CallbackRefused",
+    "CaseState",
+    "Class",
     "EventKind",
     "Flag",
     "Hold",
     "Institution",
     "InstitutionEvent",
     "Method",
+    "Outcome",
     "OwnPayout",
     "PaymentOrder",
     "PaymentReport",
@@ -106,19 +130,31 @@ __all__ = [
     "TransferOrder",
     "TransferReport",
     "TransferState",
+    "alarm_overdue",
+    "approve_cases",
     "approve_payouts",
     "clear_flags",
+    "compare_books",
+    "fetch_bills",
+    "find_cases",
     "find_payouts",
     "forget_notifications",
     "hand_over_goods",
+    "lift_stop",
+    "list_cases",
     "list_payouts",
     "open_payouts",
     "out_no_of",
+    "propose_cases",
     "query_unknown",
     "record_reports",
+    "reject_cases",
     "retry_failed",
     "retry_payouts",
+    "run_day",
     "send_transfers",
+    "stop_payouts",
     "take_events",
     "timeline",
+    "watch_books",
 ]

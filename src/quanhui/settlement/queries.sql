@@ -73,11 +73,12 @@ FROM given g JOIN moved m ON m.id = g.id;
 UPDATE settlement.payout SET retry_at = NULL, updated_at = :now WHERE id = ANY(:ids::text[]);
 
 -- name: begin_calls
--- Mark new transfers as being called, and say what to call with; flagged payouts and those begun before are left out.
+-- Mark new transfers as being called, and say what to call with; flagged payouts and those begun before are left out, and all while payouts are stopped.
 WITH locked AS (
     SELECT t.out_no, p.id, p.seller_id, p.payee_id, p.amount_fen
     FROM settlement.attempt t JOIN settlement.payout p ON p.id = t.payout_id
     WHERE t.out_no = ANY(:out_nos::text[]) AND t.state = 'new' AND p.flag IS NULL
+      AND NOT EXISTS (SELECT FROM settlement.stop WHERE lifted_at IS NULL)
     ORDER BY p.id, t.number FOR UPDATE
 )
 UPDATE settlement.attempt t

@@ -14,6 +14,7 @@ import msgspec
 
 from quanhui.base.states import machine
 from quanhui.settlement.gateway import TransferReport, TransferState
+from quanhui.settlement.reconciliation.rules import CASE
 
 APPROVAL_LIMIT_FEN: Final = 20_000_00
 """A payout above this waits for a second person, unless the story sets another limit."""
@@ -99,7 +100,7 @@ ATTEMPT = machine(
         for before in AttemptState
     },
 )
-MACHINES = (PAYOUT, ATTEMPT)
+MACHINES = (PAYOUT, ATTEMPT, CASE)
 
 
 class Hold(StrEnum):
