@@ -20,6 +20,7 @@ from quanhui.settlement import store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
 from quanhui.settlement.errors import CallbackRefused
 from quanhui.settlement.gateway import Institution
+from quanhui.settlement.reconciliation.routes import handlers as reconciliation_handlers
 from quanhui.settlement.reports import take_events
 from quanhui.settlement.rules import Payout, State
 from quanhui.settlement.views import (
@@ -289,4 +290,5 @@ handlers: list[HTTPRouteHandler] = [
     hand_over,
     get_stored_value,
     take_callback,
+    *reconciliation_handlers,
 ]

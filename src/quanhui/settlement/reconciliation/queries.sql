@@ -34,6 +34,10 @@ ORDER BY l.seq;
 -- Copy the settled legs of custody; how many there were.
 SELECT settlement.collect_custody();
 
+-- name: plan_for_sets!
+-- Until the transaction ends or this is taken back: join whole sets, whatever stale statistics say of a bill just kept.
+SELECT set_config('enable_nestloop', :nested::text, true), set_config('work_mem', '64MB', true);
+
 -- name: match_lines$
 -- Tick off lines and legs that are equal and whose record says that the money moved; how many.
 WITH line AS (
@@ -51,10 +55,12 @@ WITH line AS (
     JOIN settlement.instructed i
         ON i.channel = :channel AND i.kind = l.kind AND i.out_no = l.out_no AND i.amount_fen = l.amount_fen AND i.moved
 ), legs AS (
-    UPDATE settlement.custody_leg g SET bill_day = p.day FROM pair p WHERE g.id = p.id
+    UPDATE settlement.custody_leg g SET bill_day = p.day FROM pair p
+    WHERE g.id = p.id AND g.channel = :channel AND g.bill_day IS NULL
 ), lines AS (
     UPDATE settlement.bill_line l SET leg_id = p.id
-    FROM pair p WHERE l.channel = :channel AND l.day = p.day AND l.seq = p.seq
+    FROM pair p
+    WHERE l.channel = :channel AND l.day = p.day AND l.seq = p.seq AND l.day <= :day AND l.leg_id IS NULL
     RETURNING 1
 )
 SELECT count(*) FROM lines;
