@@ -35,8 +35,9 @@ ORDER BY l.seq;
 SELECT settlement.collect_custody();
 
 -- name: plan_for_sets!
--- Until the transaction ends or this is taken back: join whole sets, whatever stale statistics say of a bill just kept.
-SELECT set_config('enable_nestloop', :nested::text, true), set_config('work_mem', '64MB', true);
+-- Until the transaction ends or this is taken back: join whole sets by hashing, whatever stale statistics say of a bill just kept.
+SELECT set_config('enable_nestloop', :others::text, true), set_config('enable_mergejoin', :others::text, true),
+       set_config('work_mem', '64MB', true);
 
 -- name: match_lines$
 -- Tick off lines and legs that are equal and whose record says that the money moved; how many.

@@ -90,16 +90,16 @@ async def collect(db: Db) -> None:
 
 
 async def match_lines(db: Db, channel: str, day: date) -> int:
-    await queries.plan_for_sets(db, nested="off")
+    await queries.plan_for_sets(db, others="off")
     count: int = await queries.match_lines(db, channel=channel, day=day)
-    await queries.plan_for_sets(db, nested="on")
+    await queries.plan_for_sets(db, others="on")
     return count
 
 
 async def find_differences(db: Db, channel: str, day: date, *, late_from: datetime) -> list[Row]:
-    await queries.plan_for_sets(db, nested="off")
+    await queries.plan_for_sets(db, others="off")
     rows: list[Row] = await queries.find_differences(db, channel=channel, day=day, late_from=late_from)
-    await queries.plan_for_sets(db, nested="on")
+    await queries.plan_for_sets(db, others="on")
     return rows
 
 
