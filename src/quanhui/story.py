@@ -187,6 +187,24 @@ CHORES = (
         timedelta(days=1),
         verb=lambda db, now: settlement.forget_notifications(db, now=now),
     ),
+    # 对账 Books, records and bills are compared: the sums all the time, each line once its bill is here.
+    Chore(
+        "settlement.watch_books",
+        timedelta(minutes=1),
+        verb=lambda db, now: settlement.watch_books(db, now=now),
+    ),
+    Chore(
+        "settlement.fetch_bills",
+        timedelta(hours=1),
+        errand=lambda desk, now: settlement.fetch_bills(
+            desk.pool, {settlement.CUSTODIAN: desk.institution}, now=now
+        ),
+    ),
+    Chore(
+        "settlement.alarm_overdue",
+        timedelta(hours=1),
+        verb=lambda db, now: settlement.alarm_overdue(db, now=now),
+    ),
     Chore(
         "buyback.expire_quotes",
         timedelta(seconds=5),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "quanhui"
-NOT_DOMAINS = {"base", "entry", "sandboxes", "sample"}
+NOT_DOMAINS = {"base", "entry", "sandboxes", "sample", "simulation"}
 DOMAINS = sorted(
     folder.name
     for folder in SOURCE.iterdir()

@@ -21,6 +21,8 @@ from quanhui.places import RegionLevel, StoreKind
 from quanhui.redemption.rules import ReversalState, State as RedemptionState
 from quanhui.redistribution.rules import Decision, ListingState, PurchaseState
 from quanhui.risk import Outcome
+from quanhui.settlement.gateway import BillKind
+from quanhui.settlement.reconciliation.rules import CaseState, Class, Outcome as CaseOutcome
 from quanhui.settlement.routing import Wait
 from quanhui.settlement.rules import (
     AttemptState,
@@ -61,11 +63,18 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "risk.decision.outcome": Outcome,
     "settlement.attempt.state": AttemptState,
     "settlement.channel.payee_kinds": PayeeKind,
+    "settlement.bill_event.kind": BillKind,
+    "settlement.bill_line.kind": BillKind,
+    "settlement.custody_leg.kind": BillKind,
     "settlement.payout.flag": Flag,
     "settlement.payout.method": PayoutMethod,
     "settlement.payout.state": PayoutState,
     "settlement.payout.waiting": Wait,
     "settlement.reason.handling": Handling,
+    "settlement.reconciliation_case.class": Class,
+    "settlement.reconciliation_case.kind": BillKind,
+    "settlement.reconciliation_case.proposal": CaseOutcome,
+    "settlement.reconciliation_case.state": CaseState,
     "staff.operator.status": StaffStatus,
     "staff.partner.status": StaffStatus,
     "vouchers.voucher.custody": Custody,

@@ -23,6 +23,9 @@ FEE_INCOME = "fee_income"
 CHANNEL_COST = "channel_cost"
 RESALE_REVENUE = "resale_revenue"
 COST_OF_GOODS = "cost_of_goods"
+RISK_RESERVE = "risk_reserve"
+SUSPENSE = "suspense"
+UNIDENTIFIED_RECEIPTS = "unidentified_receipts"
 
 Leg: TypeAlias = tuple[str, str, int]
 
@@ -167,6 +170,31 @@ def redemption_reversed(
     """
     leg = (merchant_settlement(merchant_id), issuer_receivable(issuer_id), amount_fen)
     return _transfers(reversal_id, "redemption_reversed", [leg])
+
+
+def difference_found(case_id: str, *, institution: str, delta_fen: int) -> list[Transfer]:
+    """An institution holds more or less than the books say, until its case is closed.
+
+    More is a receipt that nobody has claimed: custody → unidentified_receipts. Less is ours to find, and the
+    money of others stays whole: suspense → custody.
+    """
+    if delta_fen > 0:
+        legs = [(custody(institution), UNIDENTIFIED_RECEIPTS, delta_fen)]
+    else:
+        legs = [
+            (CLIENT_CLEARING, custody(institution), -delta_fen),
+            (SUSPENSE, PLATFORM_CLEARING, -delta_fen),
+        ]
+    return _transfers(case_id, "difference_found", legs)
+
+
+def difference_written_off(case_id: str, *, delta_fen: int) -> list[Transfer]:
+    """A difference is borne: risk_reserve → suspense; or kept: unidentified_receipts → risk_reserve."""
+    if delta_fen > 0:
+        legs = _across(UNIDENTIFIED_RECEIPTS, RISK_RESERVE, delta_fen)
+    else:
+        legs = [(RISK_RESERVE, SUSPENSE, -delta_fen)]
+    return _transfers(case_id, "difference_written_off", legs)
 
 
 def custody(institution: str) -> str:

@@ -21,6 +21,8 @@ for a person. A large payout is approved by someone who did not change it, a ver
 limits are data.
 
 What waits for a person: payouts held for a check, failures that time does not cure, and flags.
+
+Every day the institution's bill is compared with the books and our records, see `reconciliation`.
 """
 
 from quanhui.settlement.actions import (
@@ -63,6 +65,22 @@ from quanhui.settlement.gateway import (
     TransferReport,
     TransferState,
 )
+from quanhui.settlement.reconciliation.actions import (
+    CASE_OPENED,
+    CASE_OVERDUE,
+    PAYOUTS_STOPPED,
+    alarm_overdue,
+    approve as approve_cases,
+    compare_books,
+    lift_stop,
+    propose as propose_cases,
+    reject as reject_cases,
+    stop_payouts,
+    watch_books,
+)
+from quanhui.settlement.reconciliation.rules import CaseState, Class, Outcome
+from quanhui.settlement.reconciliation.store import find_cases, list_cases
+from quanhui.settlement.reconciliation.tasks import fetch_bills, run_day
 from quanhui.settlement.reports import (
     PAYMENT_REPORTED,
     PAYOUT_FLAGGED,
@@ -90,8 +108,11 @@ from quanhui.settlement.switches import start_channels, stop_channels, wake_wait
 from quanhui.settlement.tasks import Channels, forget_notifications, query_unknown, send_transfers
 
 __all__ = [
+    "CASE_OPENED",
+    "CASE_OVERDUE",
     "CUSTODIAN",
     "PAYMENT_REPORTED",
+    "PAYOUTS_STOPPED",
     "PAYOUT_FAILED",
     "PAYOUT_FLAGGED",
     "PAYOUT_HELD",
@@ -107,8 +128,10 @@ __all__ = [
     "BillLine",
     "CallbackEvents",
     "CallbackRefused",
+    "CaseState",
     "Channel",
     "Channels",
+    "Class",
     "Collector",
     "EventKind",
     "Flag",
@@ -116,6 +139,7 @@ __all__ = [
     "Institution",
     "InstitutionEvent",
     "Method",
+    "Outcome",
     "OwnPayout",
     "PaymentOrder",
     "PaymentReport",
@@ -134,24 +158,36 @@ __all__ = [
     "TransferState",
     "Wait",
     "WechatTransfers",
+    "alarm_overdue",
+    "approve_cases",
     "approve_payouts",
     "cancel_payouts",
     "clear_flags",
+    "compare_books",
+    "fetch_bills",
+    "find_cases",
     "find_payouts",
     "forget_notifications",
     "hand_over_goods",
+    "lift_stop",
+    "list_cases",
     "list_payouts",
     "open_payouts",
     "out_no_of",
+    "propose_cases",
     "query_unknown",
     "record_reports",
+    "reject_cases",
     "release_capped",
     "retry_failed",
     "retry_payouts",
+    "run_day",
     "send_transfers",
     "start_channels",
     "stop_channels",
+    "stop_payouts",
     "take_events",
     "timeline",
     "wake_waiting",
+    "watch_books",
 ]

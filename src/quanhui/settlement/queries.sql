@@ -107,12 +107,13 @@ FROM given g JOIN moved m ON m.id = g.id;
 UPDATE settlement.payout SET retry_at = NULL, updated_at = :now WHERE id = ANY(:ids::text[]);
 
 -- name: lock_due
--- New transfers to be sent, locked, and who refused their forerunners; flagged payouts and those begun before are left out.
+-- New transfers to be sent, locked, and who refused their forerunners; flagged payouts and those begun before are left out, and all while payouts are stopped.
 SELECT t.out_no, t.channel, p.id, p.seller_id, p.payee_id, p.amount_fen,
        ARRAY(SELECT DISTINCT o.channel FROM settlement.attempt o
              WHERE o.payout_id = p.id AND o.state = 'failed' AND o.channel IS NOT NULL) AS refused_by
 FROM settlement.attempt t JOIN settlement.payout p ON p.id = t.payout_id
 WHERE t.out_no = ANY(:out_nos::text[]) AND t.state = 'new' AND p.flag IS NULL
+  AND NOT EXISTS (SELECT FROM settlement.stop WHERE lifted_at IS NULL)
 ORDER BY p.id, t.number FOR UPDATE OF t, p;
 
 -- name: begin_calls!

@@ -20,6 +20,7 @@ from quanhui.settlement import channel_routes, store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
 from quanhui.settlement.cancelling import cancel_payouts
 from quanhui.settlement.errors import CallbackRefused
+from quanhui.settlement.reconciliation.routes import handlers as reconciliation_handlers
 from quanhui.settlement.reports import take_events
 from quanhui.settlement.rules import CUSTODIAN, Payout, State
 from quanhui.settlement.tasks import Channels
@@ -371,4 +372,5 @@ handlers: list[HTTPRouteHandler] = [
     take_wechat_callback,
     take_alipay_callback,
     *channel_routes.handlers,
+    *reconciliation_handlers,
 ]

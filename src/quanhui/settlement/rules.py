@@ -14,6 +14,7 @@ import msgspec
 
 from quanhui.base.states import machine
 from quanhui.settlement.gateway import TransferReport, TransferState
+from quanhui.settlement.reconciliation.rules import CASE
 
 MOST_AUTOMATIC_ATTEMPTS: Final = 3
 FIRST_RETRY_AFTER: Final = timedelta(minutes=1)
@@ -98,7 +99,7 @@ ATTEMPT = machine(
         for before in AttemptState
     },
 )
-MACHINES = (PAYOUT, ATTEMPT)
+MACHINES = (PAYOUT, ATTEMPT, CASE)
 
 
 class Hold(StrEnum):
