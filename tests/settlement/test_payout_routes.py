@@ -15,6 +15,7 @@ from quanhui.base.errors import Problem
 from quanhui.base.web import Call, problem_view
 from quanhui.settlement import CUSTODIAN, Payout, SandboxInstitution, State, out_no_of
 from quanhui.settlement.routes import CALLBACK_LIMIT_BYTES, handlers
+from quanhui.settlement.views import NEXT_WORDS, STATE_WORDS
 
 SECRET = b"a secret for tests, for callbacks only"
 FINANCE = Actor(
@@ -302,3 +303,19 @@ async def test_a_payee_is_told_that_no_channel_is_open(pool: Pool, keyring, web:
     assert seen["payout"]["reason"]["code"] == "channels_closed"
     assert [step["state"] for step in seen["timeline"]] == ["created", "submitted", "submitted"]
     assert seen["timeline"][-1]["zh"].endswith("恢复后自动付出，您无需操作")
+
+
+def test_every_state_says_in_both_languages_what_it_means_and_what_to_do():
+    for words in (STATE_WORDS, NEXT_WORDS):
+        assert set(words) == set(State)
+        assert all(each.zh and each.en and each.en.isascii() for each in words.values())
+
+
+async def test_finance_cancels_over_http_and_the_payee_is_told_what_that_means(pool, keyring, web: Web):
+    payout, _ = await two_payouts(pool, keyring, hold_reason="amount-order")
+    path = f"/payouts/{payout.id}/cancel"
+    cancelled = await web.post(path, FINANCE, {"note": "asked by phone"})
+    assert cancelled["state"] == "cancelled"
+    seen = (await web.get(f"/payouts/{payout.id}", customer(payout.seller_id)))["payout"]
+    assert seen["next_zh"] == "款项仍属于您，可联系客服重新出款"
+    await web.post(path, FINANCE, {"note": "once more"}, status=409)

@@ -33,6 +33,41 @@ STATE_WORDS: Mapping[State, Words] = {
         "银行退票，款项已退回您的应收余额", "Sent back by the bank; the money is owed to you again"
     ),
 }
+_WAIT_FOR_US = Words(
+    "您无需操作，结果会显示在这里", "There is nothing you need to do; the outcome appears here"
+)
+NEXT_WORDS: Mapping[State, Words] = {
+    State.CREATED: _WAIT_FOR_US,
+    State.HELD: Words(
+        "您无需操作；若原因是实名或收款账户，请先补全",
+        "There is nothing you need to do, unless your verified name or account is the reason: complete it",
+    ),
+    State.APPROVED: _WAIT_FOR_US,
+    State.SUBMITTED: _WAIT_FOR_US,
+    State.UNKNOWN: _WAIT_FOR_US,
+    State.AWAITING_PAYEE: Words(
+        "请在 24 小时内确认收款，或到门店领取", "Confirm within 24 hours, or come to the store"
+    ),
+    State.SUCCEEDED: Words(
+        "您无需操作；若未看到到账，请联系客服",
+        "There is nothing you need to do; write to us if you miss the money",
+    ),
+    State.FAILED: Words(
+        "请检查或更换收款账户；需要时我们会联系您",
+        "Check your account or add another; we get in touch if needed",
+    ),
+    State.EXPIRED: Words(
+        "请联系客服重新出款，并在 24 小时内确认", "Ask us to pay again, and confirm within 24 hours"
+    ),
+    State.CANCELLED: Words(
+        "款项仍属于您，可联系客服重新出款", "The money is still yours; ask us to pay it again"
+    ),
+    State.RETURNED: Words(
+        "请更换收款账户，再联系客服重新出款", "Add another account, then ask us to pay again"
+    ),
+}
+"""What the payee can do in each state."""
+
 BEING_REVIEWED = "under_review"
 REVIEW_WORDS = Words("正在复核", "Being reviewed")
 PUBLIC_HOLDS = frozenset({Hold.PAYEE_UNVERIFIED, Hold.PLATFORM_DAY_LIMIT, Hold.PAYEE_DAY_LIMIT})
@@ -61,6 +96,8 @@ class PayoutView(Struct, frozen=True, kw_only=True):
     state: State
     state_zh: Annotated[str, Meta(examples=["已到账"])]
     state_en: Annotated[str, Meta(examples=["Paid"])]
+    next_zh: Annotated[str, Meta(examples=["您无需操作，结果会显示在这里"])]
+    next_en: Annotated[str, Meta(description="What the payee can do.")]
     reason: Annotated[ReasonView | None, Meta(description="Why it waits, failed or came back.")]
     payee_id: Annotated[str | None, Meta(description="The account that cash goes to.")]
     store_id: Annotated[str | None, Meta(description="Where goods are handed over.")]
@@ -150,6 +187,8 @@ def _view(actor: Actor, payout: Payout, words: Mapping[str, Words]) -> PayoutVie
         state=payout.state,
         state_zh=state_words.zh,
         state_en=state_words.en,
+        next_zh=NEXT_WORDS[payout.state].zh,
+        next_en=NEXT_WORDS[payout.state].en,
         reason=_reason(actor, payout.state, _reason_of(payout), words),
         payee_id=payout.payee_id,
         store_id=payout.store_id,
