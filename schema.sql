@@ -30,6 +30,29 @@ CREATE SCHEMA valuation;
 
 CREATE SCHEMA vouchers;
 
+CREATE FUNCTION base.admit(role name) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    area name;
+BEGIN
+    FOR area IN SELECT n.nspname FROM pg_namespace n
+                WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT IN ('information_schema', 'ledger', 'public') LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', area, role);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I', area, role);
+        EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO %I', area, role);
+        EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %I TO %I', area, role);
+    END LOOP;
+    EXECUTE format('GRANT USAGE ON SCHEMA public, ledger TO %I', role);
+    EXECUTE format('GRANT SELECT ON public.migration TO %I', role);
+    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM %I', role);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger TO %I', role);
+END $$;
+
+COMMENT ON FUNCTION base.admit(role name) IS 'Grant a role what the application needs; again after each migration, for what came with it';
+
 CREATE FUNCTION base.bump_version() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -86,34 +109,263 @@ BEGIN
     RAISE EXCEPTION 'the evidence log only grows: % on % is refused', TG_OP, TG_TABLE_NAME;
 END $$;
 
+CREATE FUNCTION ledger.balance_at(instant timestamp with time zone) RETURNS TABLE(id bigint, code text, prefix text, book text, kind text, balance_fen bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT b.id, b.code, b.prefix, b.book, b.kind, (b.balance_fen - coalesce(later.delta_fen, 0))::bigint
+    FROM ledger.balance b
+    LEFT JOIN (
+        SELECT leg.account_id, sum(leg.delta_fen) AS delta_fen
+        FROM ledger.transfer t
+        CROSS JOIN LATERAL (VALUES (t.src, -t.amount_fen), (t.dst, t.amount_fen)) AS leg(account_id, delta_fen)
+        WHERE t.created_at >= instant
+        GROUP BY leg.account_id
+    ) later ON later.account_id = b.id
+    WHERE EXISTS (SELECT FROM ledger.account a WHERE a.id = b.id AND a.opened_at < instant)
+$$;
+
+COMMENT ON FUNCTION ledger.balance_at(instant timestamp with time zone) IS 'The balance of every account from all that was recorded before an instant, exact in the snapshot of the caller';
+
+CREATE FUNCTION ledger.capture(hold_keys text[], keys text[], dst_codes text[], amounts bigint[], events text[], subjects text[], event_ats timestamp with time zone[], at timestamp with time zone, OUT statuses text[]) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "quanhui.ledger_door" TO 'open'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    size int NOT NULL := cardinality(keys);
+    none bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(keys)]);
+    holds bigint[];
+    srcs bigint[];
+    dsts bigint[];
+    src_codes text[];
+    posted text[];
+BEGIN
+    SELECT array_agg(h.id ORDER BY w.n), array_agg(h.account ORDER BY w.n), array_agg(a.code ORDER BY w.n)
+    INTO holds, srcs, src_codes
+    FROM unnest(hold_keys) WITH ORDINALITY AS w(key, n)
+    LEFT JOIN ledger.hold h ON h.key = w.key LEFT JOIN ledger.account a ON a.id = h.account;
+    IF array_position(holds, NULL) IS NOT NULL THEN
+        statuses := ARRAY(SELECT CASE WHEN id IS NULL THEN 'unknown' ELSE 'withheld' END
+                          FROM unnest(holds) WITH ORDINALITY AS w(id, n) ORDER BY n);
+        RETURN;
+    END IF;
+    PERFORM ledger.open_accounts(dst_codes, at);
+    dsts := ARRAY(SELECT a.id FROM unnest(dst_codes) WITH ORDINALITY AS w(code, n)
+                  JOIN ledger.account a ON a.code = w.code ORDER BY w.n);
+    -- Every guarded account of the posting to come, at once and by id: ledger.post finds them locked already.
+    PERFORM FROM ledger.account a WHERE a.id = ANY(srcs || dsts) AND a.kind = 'guarded'
+    ORDER BY a.id FOR NO KEY UPDATE;
+    statuses := ledger.judge_keys(keys, srcs, dsts, amounts, events, subjects, none);
+    -- A transfer that did not pay out of this hold is no repetition of what is asked for.
+    statuses := ARRAY(
+        SELECT CASE WHEN w.status = 'duplicate' AND (w.hold_id <> f.hold_id OR c.hold_id <> w.hold_id
+                    OR (f.n = w.n AND c.hold_id IS NULL)) THEN 'key_conflict' ELSE w.status END
+        FROM unnest(statuses, keys, holds) WITH ORDINALITY AS w(status, key, hold_id, n)
+        CROSS JOIN LATERAL (SELECT o.hold_id, o.n FROM unnest(keys, holds) WITH ORDINALITY AS o(key, hold_id, n)
+                            WHERE o.key = w.key ORDER BY o.n LIMIT 1) f
+        LEFT JOIN ledger.capture c ON c.transfer_key = w.key
+        ORDER BY w.n);
+    IF 'key_conflict' = ANY(statuses) THEN
+        statuses := array_replace(statuses, 'posted', 'withheld');
+        RETURN;
+    END IF;
+    IF EXISTS (
+        SELECT FROM unnest(holds, amounts, statuses) AS w(id, amount, status) JOIN ledger.hold h ON h.id = w.id
+        WHERE w.status = 'posted' GROUP BY h.id
+        HAVING sum(w.amount) > h.amount_fen - h.captured_fen - h.released_fen) THEN
+        statuses := ARRAY(
+            SELECT CASE WHEN w.status <> 'posted' THEN w.status
+                        WHEN sum(w.amount) FILTER (WHERE w.status = 'posted') OVER (PARTITION BY w.id)
+                             > h.amount_fen - h.captured_fen - h.released_fen THEN 'insufficient'
+                        ELSE 'withheld' END
+            FROM unnest(holds, amounts, statuses) WITH ORDINALITY AS w(id, amount, status, n)
+            JOIN ledger.hold h ON h.id = w.id ORDER BY w.n);
+        RETURN;
+    END IF;
+    WITH taken AS (
+        SELECT w.id, sum(w.amount)::bigint AS amount FROM unnest(holds, amounts, statuses) AS w(id, amount, status)
+        WHERE w.status = 'posted' GROUP BY w.id
+    ), ended AS (
+        UPDATE ledger.hold h SET captured_fen = h.captured_fen + t.amount,
+            state = CASE WHEN h.captured_fen + t.amount = h.amount_fen THEN 'captured' ELSE 'held' END,
+            ended_at = CASE WHEN h.captured_fen + t.amount = h.amount_fen THEN at END
+        FROM taken t WHERE h.id = t.id RETURNING h.account, t.amount
+    )
+    UPDATE ledger.account a SET held_fen = a.held_fen - e.amount
+    FROM (SELECT ended.account, sum(ended.amount)::bigint AS amount FROM ended GROUP BY ended.account) e
+    WHERE a.id = e.account;
+    INSERT INTO ledger.capture (transfer_key, hold_id, amount_fen)
+    SELECT w.key, w.id, w.amount FROM unnest(keys, holds, amounts, statuses) AS w(key, id, amount, status)
+    WHERE w.status = 'posted' ORDER BY w.key;
+    posted := (ledger.post(keys, src_codes, dst_codes, amounts, events, subjects, none, event_ats, at)).statuses;
+    IF posted <> statuses THEN
+        RAISE serialization_failure USING MESSAGE = 'a key was used at the same time for another transfer';
+    END IF;
+END $$;
+
+COMMENT ON FUNCTION ledger.capture(hold_keys text[], keys text[], dst_codes text[], amounts bigint[], events text[], subjects text[], event_ats timestamp with time zone[], at timestamp with time zone, OUT statuses text[]) IS 'Pay out of holds by transfers from their accounts, all or none. statuses: posted or duplicate each; or, when nothing was written, unknown, key_conflict or insufficient (more than is left) for those at fault and withheld for the rest';
+
+CREATE FUNCTION ledger.close_period(period_id text, span text, day date, person text, at timestamp with time zone, OUT status text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "quanhui.ledger_door" TO 'open'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    over_at timestamptz NOT NULL :=
+        (day + CASE span WHEN 'day' THEN interval '1 day' ELSE interval '1 month' END) AT TIME ZONE 'Asia/Shanghai';
+BEGIN
+    PERFORM pg_advisory_xact_lock(5181300013);
+    IF over_at > at THEN
+        status := 'not_over';
+    ELSIF EXISTS (SELECT FROM ledger.period p WHERE p.ends_at >= over_at AND p.state <> 'reopened') THEN
+        status := 'closed_before';
+    ELSE
+        INSERT INTO ledger.period (id, length, first_day, ends_at, closed_by, closed_at)
+        VALUES (period_id, span, day, over_at, person, at);
+        INSERT INTO ledger.closing_balance (period_id, account_id, balance_fen)
+        SELECT close_period.period_id, b.id, (b.balance_fen - coalesce(later.delta_fen, 0))::bigint
+        FROM ledger.balance b
+        LEFT JOIN (
+            SELECT leg.id, sum(leg.delta) AS delta_fen FROM ledger.transfer t
+            CROSS JOIN LATERAL (VALUES (t.src, -t.amount_fen), (t.dst, t.amount_fen)) AS leg(id, delta)
+            WHERE t.event_at >= over_at GROUP BY leg.id
+        ) later ON later.id = b.id;
+        status := 'closed';
+    END IF;
+END $$;
+
+COMMENT ON FUNCTION ledger.close_period(period_id text, span text, day date, person text, at timestamp with time zone, OUT status text) IS 'Close a day or month with all before it and keep what every account held at its end. closed; or not_over, closed_before. Raises lock_not_available when postings stay open for two seconds';
+
 CREATE FUNCTION ledger.fold(at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "quanhui.ledger_door" TO 'open'
     AS $$
 DECLARE
-    low xid8;
+    mark ledger.fold_mark;
     high xid8;
     folded bigint;
 BEGIN
-    SELECT m.folded_to INTO low FROM ledger.fold_mark m FOR UPDATE;  -- one folder at a time
+    SELECT * INTO mark FROM ledger.fold_mark m FOR UPDATE;  -- one folder at a time
+    IF mark.cluster_id <> (SELECT c.system_identifier FROM pg_control_system() c) THEN
+        RAISE EXCEPTION USING ERRCODE = 'QH002',
+            MESSAGE = 'this ledger was folded by the transaction ids of another cluster',
+            HINT = 'It came here by dump and restore. Restore the cluster physically: a base backup with its WAL.';
+    END IF;
     -- Every transaction below the oldest running one has ended, so none can add a leg there any more.
     high := pg_snapshot_xmin(pg_current_snapshot());
-    IF high <= low THEN
+    IF high <= mark.folded_to THEN
         RETURN 0;
     END IF;
     UPDATE ledger.account a SET balance_fen = a.balance_fen + s.delta, version = a.version + 1
     FROM (SELECT leg.id, sum(leg.delta)::bigint AS delta
           FROM ledger.transfer t
           CROSS JOIN LATERAL (VALUES (t.src, -t.amount_fen), (t.dst, t.amount_fen)) AS leg(id, delta)
-          WHERE t.xid >= low AND t.xid < high GROUP BY leg.id) s
+          WHERE t.xid >= mark.folded_to AND t.xid < high GROUP BY leg.id) s
     WHERE a.id = s.id AND a.kind = 'deferred';
-    SELECT count(*) INTO folded FROM ledger.transfer t WHERE t.xid >= low AND t.xid < high;
+    SELECT count(*) INTO folded FROM ledger.transfer t WHERE t.xid >= mark.folded_to AND t.xid < high;
     UPDATE ledger.fold_mark SET folded_to = high, folded_at = at;
     RETURN folded;
 END $$;
 
 COMMENT ON FUNCTION ledger.fold(at timestamp with time zone) IS 'Add the settled legs of deferred accounts to their rows; returns how many transfers. Transaction ids belong to this cluster: copies are made physically (base backup, replica), never by dump and restore elsewhere';
+
+CREATE FUNCTION ledger.fold_lag(at timestamp with time zone, OUT transfers bigint, OUT oldest_s bigint, OUT same_cluster boolean) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT count(*), coalesce(greatest(0, extract(epoch FROM at - min(tail.created_at))), 0)::bigint,
+           (SELECT m.cluster_id = c.system_identifier FROM ledger.fold_mark m, pg_control_system() c)
+    FROM (SELECT t.created_at FROM ledger.transfer t
+          WHERE t.xid >= (SELECT m.folded_to FROM ledger.fold_mark m) ORDER BY t.xid LIMIT 1000000) tail
+$$;
+
+COMMENT ON FUNCTION ledger.fold_lag(at timestamp with time zone, OUT transfers bigint, OUT oldest_s bigint, OUT same_cluster boolean) IS 'How many transfers wait to be folded (counted to a million), for how long the oldest has, and whether the transaction ids are those of this cluster';
+
+CREATE FUNCTION ledger.guard_transfers() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    closed_to timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(5181300013);
+    SELECT max(p.ends_at) INTO closed_to FROM ledger.period p WHERE p.state <> 'reopened';
+    IF closed_to IS NOT NULL AND EXISTS (SELECT FROM posted t WHERE t.event_at < closed_to) THEN
+        RAISE EXCEPTION USING ERRCODE = 'QH001',
+            MESSAGE = format('the books are closed until %s', closed_to),
+            DETAIL = to_char(closed_to AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+    END IF;
+    IF EXISTS (SELECT FROM posted t, ledger.fold_mark m WHERE t.xid < m.folded_to) THEN
+        RAISE EXCEPTION USING ERRCODE = 'QH002',
+            MESSAGE = 'this ledger was folded by the transaction ids of another cluster',
+            HINT = 'It came here by dump and restore. Restore the cluster physically: a base backup with its WAL.';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger.hold(keys text[], codes text[], amounts bigint[], subjects text[], at timestamp with time zone, OUT statuses text[], OUT short text[]) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "quanhui.ledger_door" TO 'open'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    ids bigint[];
+    written int;
+BEGIN
+    PERFORM ledger.open_accounts(codes, at);
+    ids := ARRAY(SELECT a.id FROM unnest(codes) WITH ORDINALITY AS w(code, n)
+                 JOIN ledger.account a ON a.code = w.code ORDER BY w.n);
+    -- As in ledger.post, accounts by id and then keys: the same key twice at once is decided under the lock.
+    PERFORM FROM ledger.account a WHERE a.id = ANY(ids) ORDER BY a.id FOR NO KEY UPDATE;
+    statuses := ARRAY(
+        SELECT CASE WHEN j.n = j.first_n THEN 'held' WHEN j.content = j.first_content THEN 'duplicate'
+                    ELSE 'key_conflict' END
+        FROM (SELECT b.n, b.content, first_value(b.n) OVER of_key AS first_n, first_value(b.content) OVER of_key AS first_content
+              FROM (SELECT h.key, 0 AS n, ROW(h.account, h.amount_fen, h.subject) AS content
+                    FROM ledger.hold h WHERE h.key = ANY(keys)
+                    UNION ALL
+                    SELECT w.key, w.n, ROW(w.id, w.amount, w.subject COLLATE "C")
+                    FROM unnest(keys, ids, amounts, subjects) WITH ORDINALITY AS w(key, id, amount, subject, n)) b
+              WINDOW of_key AS (PARTITION BY b.key ORDER BY b.n)) j
+        WHERE j.n > 0 ORDER BY j.n);
+    IF 'key_conflict' = ANY(statuses) THEN
+        statuses := array_replace(statuses, 'held', 'withheld');
+        RETURN;
+    END IF;
+    short := ARRAY(
+        SELECT a.code FROM ledger.account a
+        JOIN (SELECT w.id, sum(w.amount)::bigint AS amount FROM unnest(ids, amounts, statuses) AS w(id, amount, status)
+              WHERE w.status = 'held' GROUP BY w.id) m ON m.id = a.id
+        WHERE a.balance_fen - a.held_fen - a.floor_fen < m.amount ORDER BY a.code);
+    IF cardinality(short) > 0 THEN
+        statuses := ARRAY(
+            SELECT CASE WHEN w.status <> 'held' THEN w.status WHEN w.code = ANY(short) THEN 'insufficient'
+                        ELSE 'withheld' END
+            FROM unnest(statuses, codes) WITH ORDINALITY AS w(status, code, n) ORDER BY w.n);
+        RETURN;
+    END IF;
+    INSERT INTO ledger.hold (key, account, subject, amount_fen, created_at)
+    SELECT w.key, w.id, w.subject, w.amount, at
+    FROM unnest(keys, ids, amounts, subjects, statuses) AS w(key, id, amount, subject, status)
+    WHERE w.status = 'held' ORDER BY w.key
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    -- The same key with the same content waits for our lock, so this was another account's.
+    IF written < cardinality(array_positions(statuses, 'held')) THEN
+        RAISE serialization_failure USING MESSAGE = 'a key was used at the same time for another hold';
+    END IF;
+    UPDATE ledger.account a SET held_fen = a.held_fen + m.amount
+    FROM (SELECT w.id, sum(w.amount)::bigint AS amount FROM unnest(ids, amounts, statuses) AS w(id, amount, status)
+          WHERE w.status = 'held' GROUP BY w.id) m
+    WHERE a.id = m.id;
+END $$;
+
+COMMENT ON FUNCTION ledger.hold(keys text[], codes text[], amounts bigint[], subjects text[], at timestamp with time zone, OUT statuses text[], OUT short text[]) IS 'Set money aside, all or none. statuses: held or duplicate each; or, when nothing was written, key_conflict or insufficient for those at fault and withheld for the rest. short: accounts that lack money';
 
 CREATE FUNCTION ledger.judge_keys(keys text[], srcs bigint[], dsts bigint[], amounts bigint[], events text[], subjects text[], reversed bigint[]) RETURNS text[]
     LANGUAGE plpgsql
@@ -265,6 +517,74 @@ BEGIN
         MESSAGE = format('%s on %I.%I is refused', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME),
         HINT = 'The ledger is written by ledger.post and ledger.fold alone; mistakes are reversed.';
 END $$;
+
+CREATE FUNCTION ledger.release(keys text[], at timestamp with time zone, OUT statuses text[]) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "quanhui.ledger_door" TO 'open'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    PERFORM FROM ledger.account a
+    WHERE a.id IN (SELECT h.account FROM ledger.hold h WHERE h.key = ANY(keys)) ORDER BY a.id FOR NO KEY UPDATE;
+    -- All that changes a hold holds the lock of its account, so what is read from here on stays.
+    statuses := ARRAY(
+        SELECT CASE WHEN h.id IS NULL THEN 'unknown' WHEN h.state = 'held' THEN 'released'
+                    WHEN h.state = 'released' THEN 'duplicate' ELSE 'ended' END
+        FROM unnest(keys) WITH ORDINALITY AS w(key, n) LEFT JOIN ledger.hold h ON h.key = w.key ORDER BY w.n);
+    IF statuses && ARRAY['unknown', 'ended'] THEN
+        statuses := array_replace(statuses, 'released', 'withheld');
+        RETURN;
+    END IF;
+    WITH ended AS (
+        UPDATE ledger.hold h SET released_fen = h.amount_fen - h.captured_fen, state = 'released', ended_at = at
+        WHERE h.key = ANY(keys) AND h.state = 'held' RETURNING h.account, h.released_fen)
+    UPDATE ledger.account a SET held_fen = a.held_fen - e.amount
+    FROM (SELECT ended.account, sum(ended.released_fen)::bigint AS amount FROM ended GROUP BY ended.account) e
+    WHERE a.id = e.account;
+END $$;
+
+COMMENT ON FUNCTION ledger.release(keys text[], at timestamp with time zone, OUT statuses text[]) IS 'Give back what is left of holds, all or none. statuses: released or duplicate each; or, when nothing was written, unknown or ended (captured to the last fen) for those at fault and withheld for the rest';
+
+CREATE FUNCTION ledger.reopen_period(period_id text, person text, why text, at timestamp with time zone, OUT status text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "quanhui.ledger_door" TO 'open'
+    AS $$
+DECLARE
+    found_period ledger.period;
+BEGIN
+    SELECT * INTO found_period FROM ledger.period p WHERE p.id = period_id FOR UPDATE;
+    IF found_period.id IS NULL THEN
+        status := 'unknown';
+    ELSIF found_period.state = 'reopened' THEN
+        status := 'reopened';
+    ELSIF EXISTS (SELECT FROM ledger.period p WHERE p.ends_at > found_period.ends_at AND p.state <> 'reopened') THEN
+        status := 'not_last';
+    ELSIF found_period.state = 'closed' THEN
+        UPDATE ledger.period p SET state = 'reopening', reopen_asked_by = person, reopen_reason = why
+        WHERE p.id = period_id;
+        status := 'asked';
+    ELSIF found_period.reopen_asked_by = person THEN
+        status := 'asked';
+    ELSE
+        UPDATE ledger.period p SET state = 'reopened', reopened_by = person, reopened_at = at WHERE p.id = period_id;
+        status := 'reopened';
+    END IF;
+END $$;
+
+COMMENT ON FUNCTION ledger.reopen_period(period_id text, person text, why text, at timestamp with time zone, OUT status text) IS 'Ask for the last closed period to be opened again, or, as another person, open it. asked or reopened; or unknown, not_last';
+
+CREATE FUNCTION ledger.settled_before(at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT CASE WHEN count(*) FILTER (WHERE a.backend_type IS NULL) = 0
+                THEN least(at, min(a.xact_start) FILTER (WHERE a.backend_type = 'client backend')) - interval '1 minute' END
+    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+$$;
+
+COMMENT ON FUNCTION ledger.settled_before(at timestamp with time zone) IS 'Balances at instants up to this one are final: no open transaction can add to them. Null when the owner of this function may not see the sessions of others, for which it needs pg_read_all_stats';
 
 CREATE FUNCTION places.distance_m(lon_a double precision, lat_a double precision, lon_b double precision, lat_b double precision) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -796,6 +1116,7 @@ CREATE TABLE ledger.account (
     opened_at timestamp with time zone NOT NULL,
     CONSTRAINT account_code_check CHECK ((code ~ '^[a-z_]+(:[A-Za-z0-9_.-]+)?$'::text)),
     CONSTRAINT account_held_fen_check CHECK ((held_fen >= 0)),
+    CONSTRAINT held_where_guarded CHECK (((held_fen = 0) OR (kind = 'guarded'::text))),
     CONSTRAINT not_below_floor CHECK (((balance_fen - held_fen) >= floor_fen))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
@@ -821,10 +1142,13 @@ CREATE TABLE ledger.fold_mark (
     the_only boolean DEFAULT true NOT NULL,
     folded_to xid8 NOT NULL,
     folded_at timestamp with time zone,
+    cluster_id bigint NOT NULL,
     CONSTRAINT fold_mark_the_only_check CHECK (the_only)
 );
 
 COMMENT ON TABLE ledger.fold_mark IS 'Legs of deferred accounts posted by transactions below folded_to are in the account rows';
+
+COMMENT ON COLUMN ledger.fold_mark.cluster_id IS 'The cluster whose transaction ids folded_to counts: its system identifier';
 
 CREATE TABLE ledger.transfer (
     id bigint NOT NULL,
@@ -881,6 +1205,15 @@ UNION ALL
           GROUP BY leg.account_id) tail ON ((tail.account_id = a.id)))
   WHERE (a.kind = 'deferred'::text);
 
+CREATE TABLE ledger.capture (
+    transfer_key text NOT NULL COLLATE pg_catalog."C",
+    hold_id bigint NOT NULL,
+    amount_fen bigint NOT NULL,
+    CONSTRAINT capture_amount_fen_check CHECK ((amount_fen > 0))
+);
+
+COMMENT ON TABLE ledger.capture IS 'Which transfer paid out of which hold';
+
 CREATE TABLE ledger.chart (
     prefix text NOT NULL COLLATE pg_catalog."C",
     book text NOT NULL,
@@ -897,6 +1230,78 @@ CREATE TABLE ledger.chart (
 COMMENT ON TABLE ledger.chart IS 'The chart of accounts: what kinds there are. Accounts open themselves on first use';
 
 COMMENT ON COLUMN ledger.chart.named_by IS 'Whose id follows the prefix and a colon in the code; null when the prefix is the one account itself';
+
+CREATE TABLE ledger.closing_balance (
+    period_id text NOT NULL COLLATE pg_catalog."C",
+    account_id bigint NOT NULL,
+    balance_fen bigint NOT NULL
+);
+
+COMMENT ON TABLE ledger.closing_balance IS 'What every account held at the end of a closed period: with it the next one opens';
+
+CREATE TABLE ledger.hold (
+    id bigint NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    account bigint NOT NULL,
+    subject text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    captured_fen bigint DEFAULT 0 NOT NULL,
+    released_fen bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'held'::text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT ended_when_over CHECK (((state = 'held'::text) = (ended_at IS NULL))),
+    CONSTRAINT held_while_some_is_left CHECK (((state = 'held'::text) = ((captured_fen + released_fen) < amount_fen))),
+    CONSTRAINT hold_amount_fen_check CHECK ((amount_fen > 0)),
+    CONSTRAINT hold_captured_fen_check CHECK ((captured_fen >= 0)),
+    CONSTRAINT hold_released_fen_check CHECK ((released_fen >= 0)),
+    CONSTRAINT hold_state_check CHECK ((state = ANY (ARRAY['held'::text, 'captured'::text, 'released'::text]))),
+    CONSTRAINT key_starts_with_subject CHECK (starts_with(key, (subject || ':'::text))),
+    CONSTRAINT not_more_than_held CHECK (((captured_fen + released_fen) <= amount_fen)),
+    CONSTRAINT released_if_some_was CHECK (((state = 'released'::text) = (released_fen > 0)))
+);
+
+COMMENT ON TABLE ledger.hold IS 'Money set aside on a guarded account: account.held_fen is the sum of what is left of its holds';
+
+COMMENT ON COLUMN ledger.hold.key IS 'Idempotency key; it starts with the subject';
+
+COMMENT ON COLUMN ledger.hold.captured_fen IS 'Paid onwards by the transfers in ledger.capture';
+
+ALTER TABLE ledger.hold ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ledger.hold_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE ledger.period (
+    id text NOT NULL COLLATE pg_catalog."C",
+    length text NOT NULL COLLATE pg_catalog."C",
+    first_day date NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    state text DEFAULT 'closed'::text NOT NULL COLLATE pg_catalog."C",
+    closed_by text NOT NULL COLLATE pg_catalog."C",
+    closed_at timestamp with time zone NOT NULL,
+    reopen_asked_by text COLLATE pg_catalog."C",
+    reopen_reason text,
+    reopened_by text COLLATE pg_catalog."C",
+    reopened_at timestamp with time zone,
+    CONSTRAINT a_month_begins_on_its_first CHECK (((length = 'day'::text) OR (EXTRACT(day FROM first_day) = (1)::numeric))),
+    CONSTRAINT closed_when_over CHECK ((closed_at >= ends_at)),
+    CONSTRAINT ends_with_its_last_day CHECK ((ends_at = ((first_day +
+CASE length
+    WHEN 'day'::text THEN '1 day'::interval
+    ELSE '1 mon'::interval
+END) AT TIME ZONE 'Asia/Shanghai'::text))),
+    CONSTRAINT period_length_check CHECK ((length = ANY (ARRAY['day'::text, 'month'::text]))),
+    CONSTRAINT period_state_check CHECK ((state = ANY (ARRAY['closed'::text, 'reopening'::text, 'reopened'::text]))),
+    CONSTRAINT reopened_by_a_second_person CHECK (((state = 'reopened'::text) = ((reopened_by IS NOT NULL) AND (reopened_at IS NOT NULL) AND (reopened_by <> reopen_asked_by)))),
+    CONSTRAINT reopening_was_asked_for CHECK (((state = 'closed'::text) OR ((reopen_asked_by IS NOT NULL) AND (reopen_reason IS NOT NULL))))
+);
+
+COMMENT ON TABLE ledger.period IS 'Days and months that were closed: until the last of them ends, no transfer may have happened';
 
 ALTER TABLE ledger.transfer ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME ledger.transfer_id_seq
@@ -1711,11 +2116,26 @@ ALTER TABLE ONLY ledger.account
 ALTER TABLE ONLY ledger.account
     ADD CONSTRAINT account_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY ledger.capture
+    ADD CONSTRAINT capture_pkey PRIMARY KEY (transfer_key);
+
 ALTER TABLE ONLY ledger.chart
     ADD CONSTRAINT chart_pkey PRIMARY KEY (prefix);
 
+ALTER TABLE ONLY ledger.closing_balance
+    ADD CONSTRAINT closing_balance_pkey PRIMARY KEY (period_id, account_id);
+
 ALTER TABLE ONLY ledger.fold_mark
     ADD CONSTRAINT fold_mark_pkey PRIMARY KEY (the_only);
+
+ALTER TABLE ONLY ledger.hold
+    ADD CONSTRAINT hold_key_key UNIQUE (key);
+
+ALTER TABLE ONLY ledger.hold
+    ADD CONSTRAINT hold_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY ledger.period
+    ADD CONSTRAINT period_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY ledger.transfer
     ADD CONSTRAINT transfer_pkey PRIMARY KEY (id);
@@ -1890,9 +2310,19 @@ CREATE INDEX pending_subject ON evidence.pending USING btree (subject);
 
 CREATE INDEX pending_voucher ON evidence.pending USING btree (voucher_id);
 
+CREATE INDEX capture_hold ON ledger.capture USING btree (hold_id);
+
+CREATE INDEX hold_account ON ledger.hold USING btree (account, id) WHERE (state = 'held'::text);
+
+CREATE UNIQUE INDEX period_closed_once ON ledger.period USING btree (ends_at) WHERE (state <> 'reopened'::text);
+
 CREATE INDEX transfer_dst ON ledger.transfer USING btree (dst, id);
 
+CREATE INDEX transfer_happened ON ledger.transfer USING brin (event_at) WITH (pages_per_range='32', autosummarize='on');
+
 CREATE UNIQUE INDEX transfer_key ON ledger.transfer USING btree (key);
+
+CREATE INDEX transfer_recorded ON ledger.transfer USING brin (created_at) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE UNIQUE INDEX transfer_reversed_once ON ledger.transfer USING btree (reverses) WHERE (reverses IS NOT NULL);
 
@@ -2014,13 +2444,35 @@ CREATE TRIGGER changed AFTER INSERT OR DELETE OR UPDATE ON compliance.policy FOR
 
 CREATE TRIGGER leaf_is_permanent BEFORE DELETE OR UPDATE OR TRUNCATE ON evidence.leaf FOR EACH STATEMENT EXECUTE FUNCTION evidence.refuse_change();
 
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.capture FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.closing_balance FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.transfer FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER guard AFTER INSERT ON ledger.transfer REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION ledger.guard_transfers();
+
+CREATE TRIGGER guard_state BEFORE UPDATE ON ledger.hold FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION base.guard_move('hold', 'state');
+
+CREATE TRIGGER guard_state BEFORE UPDATE ON ledger.period FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION base.guard_move('period', 'state');
 
 CREATE TRIGGER never_closed BEFORE DELETE OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
 
+CREATE TRIGGER never_forgotten BEFORE DELETE OR TRUNCATE ON ledger.hold FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER never_forgotten BEFORE DELETE OR TRUNCATE ON ledger.period FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
+
 CREATE TRIGGER never_lost BEFORE DELETE OR TRUNCATE ON ledger.fold_mark FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
 
+CREATE TRIGGER only_by_capturing BEFORE INSERT ON ledger.capture FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER only_by_closing BEFORE INSERT ON ledger.closing_balance FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER only_by_closing BEFORE INSERT OR UPDATE ON ledger.period FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
+
 CREATE TRIGGER only_by_folding BEFORE INSERT OR UPDATE ON ledger.fold_mark FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER only_by_holding BEFORE INSERT OR UPDATE ON ledger.hold FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 
 CREATE TRIGGER only_by_posting BEFORE INSERT OR UPDATE ON ledger.account FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 
@@ -2087,6 +2539,12 @@ ALTER TABLE ONLY customers.enterprise_member
 
 ALTER TABLE ONLY customers.payee
     ADD CONSTRAINT payee_customer_id_fkey FOREIGN KEY (customer_id) REFERENCES customers.customer(id);
+
+ALTER TABLE ONLY ledger.capture
+    ADD CONSTRAINT capture_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES ledger.hold(id);
+
+ALTER TABLE ONLY ledger.closing_balance
+    ADD CONSTRAINT closing_balance_period_id_fkey FOREIGN KEY (period_id) REFERENCES ledger.period(id);
 
 ALTER TABLE ONLY places.desk
     ADD CONSTRAINT desk_store_id_fkey FOREIGN KEY (store_id) REFERENCES places.store(id);

@@ -16,7 +16,8 @@ from quanhui.buyback.rules import OrderState, QuoteState, Refusal
 from quanhui.catalogue import Capability, CheckAlgorithm, LegalClass, ProductStatus
 from quanhui.compliance import Method
 from quanhui.customers import ConsentPurpose, IdentityLevel, MemberRole, PayeeKind, Status as CustomerStatus
-from quanhui.ledger import Book, Kind
+from quanhui.ledger import Book, HoldState, Kind
+from quanhui.ledger.rules import PeriodLength, PeriodState
 from quanhui.places import RegionLevel, StoreKind
 from quanhui.redemption.rules import ReversalState, State as RedemptionState
 from quanhui.redistribution.rules import Decision, ListingState, PurchaseState
@@ -53,6 +54,9 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "customers.payee.kind": PayeeKind,
     "ledger.chart.book": Book,
     "ledger.chart.kind": Kind,
+    "ledger.hold.state": HoldState,
+    "ledger.period.length": PeriodLength,
+    "ledger.period.state": PeriodState,
     "places.region.level": RegionLevel,
     "places.store.kind": StoreKind,
     "redemption.redemption.state": RedemptionState,

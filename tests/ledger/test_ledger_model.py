@@ -1,4 +1,4 @@
-"""Random histories of postings, reversals and folds: the SQL and a pure model agree after every step."""
+"""Random histories of postings, reversals, holds and folds: SQL and a pure model agree after every step."""
 
 import asyncio
 import itertools
@@ -16,13 +16,21 @@ from hypothesis.stateful import (
 )
 
 from quanhui.ledger import (
+    Capture,
+    HoldAsked,
+    HoldEnded,
     InsufficientBalance,
+    InsufficientHold,
     Status,
     Transfer,
     TransferKeyConflict,
     balances,
+    capture,
     fold,
+    hold,
+    holds_astray,
     post,
+    release,
     reverse,
 )
 
@@ -44,6 +52,42 @@ class Model:
     def __init__(self) -> None:
         self.known: dict[str, tuple[object, ...]] = {}
         self.balance: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+        self.holds: dict[str, dict[str, object]] = {}
+        self.captures: dict[str, str] = {}
+
+    def hold(self, key: str, account: str, amount_fen: int) -> list[str] | type[Exception]:
+        if key in self.holds:
+            same = (self.holds[key]["account"], self.holds[key]["amount"]) == (account, amount_fen)
+            return ["duplicate"] if same else TransferKeyConflict
+        if self.balance[account] - self.held[account] < amount_fen:
+            return InsufficientBalance
+        self.held[account] += amount_fen
+        self.holds[key] = {"account": account, "amount": amount_fen, "left": amount_fen, "released": False}
+        return ["held"]
+
+    def release(self, key: str) -> list[str] | type[Exception]:
+        one = self.holds[key]
+        if one["released"]:
+            return ["duplicate"]
+        if not one["left"]:
+            return HoldEnded
+        self.held[one["account"]] -= one["left"]
+        one.update(left=0, released=True)
+        return ["released"]
+
+    def capture(self, held: str, key: str, dst: str, amount_fen: int) -> list[str] | type[Exception]:
+        one = self.holds[held]
+        content = (one["account"], dst, amount_fen, "paid")
+        if key in self.known:
+            same = self.known[key] == content and self.captures.get(key) == held
+            return ["duplicate"] if same else TransferKeyConflict
+        if one["left"] < amount_fen:
+            return InsufficientHold
+        one["left"] -= amount_fen
+        self.held[one["account"]] -= amount_fen
+        self.captures[key] = held
+        return self.post([(key, *content)])
 
     def post(self, batch: list[tuple[str, str, str, int, str]]) -> list[Status] | type[Exception]:
         known, balance, statuses = dict(self.known), self.balance.copy(), []
@@ -58,7 +102,7 @@ class Model:
             balance[src] -= amount_fen
             balance[dst] += amount_fen
             statuses.append(Status.POSTED)
-        if any(fen < 0 and code.startswith(GUARDED) for code, fen in balance.items()):
+        if any(fen < self.held[code] and code.startswith(GUARDED) for code, fen in balance.items()):
             return InsufficientBalance
         self.known, self.balance = known, balance
         return statuses
@@ -81,7 +125,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         try:
             return self.runner.run(statuses())
-        except (InsufficientBalance, TransferKeyConflict) as refusal:
+        except (InsufficientBalance, InsufficientHold, HoldEnded, TransferKeyConflict) as refusal:
             return type(refusal)
 
     @rule(batch=st.lists(asked, min_size=1, max_size=6))
@@ -111,6 +155,31 @@ class LedgerMachine(RuleBasedStateMachine):
         expected = self.model.post(batch)
         assert self.run(reverse(self.db, keys, event="back", now=NOW)) == expected
 
+    @rule(n=st.integers(0, 5), account=st.sampled_from(CLIENT[:3]), amount_fen=st.sampled_from([1, 3, 20]))
+    def hold_some(self, n, account, amount_fen):
+        key, code = f"{self.name}:h{n}", account.format(self.name)
+        asked_for = HoldAsked(key=key, account=code, amount_fen=amount_fen, subject=self.name)
+        assert self.run(hold(self.db, [asked_for], now=NOW)) == self.model.hold(key, code, amount_fen)
+
+    @precondition(lambda self: self.model.holds)
+    @rule(data=st.data())
+    def release_one(self, data):
+        key = data.draw(st.sampled_from(sorted(self.model.holds)))
+        assert self.run(release(self.db, [key], now=NOW)) == self.model.release(key)
+
+    @precondition(lambda self: self.model.holds)
+    @rule(data=st.data(), n=st.integers(0, 9), amount_fen=st.sampled_from([1, 2, 20]))
+    def capture_some(self, data, n, amount_fen):
+        held = data.draw(st.sampled_from(sorted(self.model.holds)))
+        src, key = self.model.holds[held]["account"], f"{self.name}:c{n}"
+        codes = [code.format(self.name) for code in CLIENT]
+        dst = data.draw(st.sampled_from([code for code in codes if code != src]))
+        asked_for = Capture(
+            hold=held, key=key, dst=dst, amount_fen=amount_fen, event="paid", subject=self.name
+        )
+        expected = self.model.capture(held, key, dst, amount_fen)
+        assert self.run(capture(self.db, [asked_for], now=NOW)) == expected
+
     @rule()
     def fold_all(self):
         self.runner.run(fold(self.db, now=NOW))
@@ -123,6 +192,9 @@ class LedgerMachine(RuleBasedStateMachine):
             code: fen for code, fen in self.model.balance.items() if fen
         }
         assert sum(balance.balance_fen for balance in found.values()) == 0
+        held = {code: balance.held_fen for code, balance in found.items() if balance.held_fen}
+        assert held == {code: fen for code, fen in self.model.held.items() if fen}
+        assert self.runner.run(holds_astray(self.db)) == []
 
 
 def test_the_ledger_does_what_the_model_does(database_url):
@@ -132,7 +204,7 @@ def test_the_ledger_does_what_the_model_does(database_url):
         try:
             run_state_machine_as_test(
                 LedgerMachine,
-                settings=settings(max_examples=40, stateful_step_count=15, deadline=None, database=None),
+                settings=settings(max_examples=60, stateful_step_count=25, deadline=None, database=None),
             )
         finally:
             runner.run(LedgerMachine.db.close())

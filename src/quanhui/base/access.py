@@ -23,6 +23,7 @@ PERMISSIONS: Mapping[str, str] = {
     "customers.manage": "suspend customers, register enterprises and their members",
     "customers.self": "see and change one's own profile, identity, payees and consents",
     "evidence.read": "see records in the evidence log and their proofs",
+    "ledger.close": "close a period of the books, and open it again together with a second person",
     "ledger.read": "see accounts, transfers and postings",
     "market.buy": "reserve and buy vouchers",
     "market.list": "put stock up for sale and take it down",

@@ -74,6 +74,14 @@ class Call:
         async with self.pool.acquire() as db:
             return await read(db)
 
+    async def snapshot(self, read: Callable[[Db], Awaitable[View]]) -> View:
+        """Run several reads that must agree with each other, all in one snapshot."""
+        async with (
+            self.pool.acquire() as db,
+            db.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            return await read(db)
+
     async def command(
         self,
         verb: Callable[[Db], Awaitable[View]],

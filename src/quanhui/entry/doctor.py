@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from quanhui import evidence, ledger
+from quanhui.base import clock
 from quanhui.base.db import Db, load_queries
 from quanhui.entry.migrations import migration_files
 
@@ -34,6 +35,8 @@ async def examine(db: Db, *, evidence_origin: str) -> AsyncIterator[Finding]:
     if missing:
         return
     yield await _books(db)
+    yield await _holds(db)
+    yield await _folding(db)
     yield await _log_head(db, evidence_origin)
     jobs = await queries.count_jobs(db)
     yield Finding(
@@ -70,6 +73,29 @@ async def _books(db: Db) -> Finding:
         not wrong,
         ", ".join(wrong) or "every book sums to 0",
         "stop the worker and find the posting: this must never happen",
+    )
+
+
+async def _holds(db: Db) -> Finding:
+    astray = await ledger.holds_astray(db)
+    return Finding(
+        "holds",
+        not astray,
+        ", ".join(astray) or "every account holds what its holds say",
+        "stop the worker and find the hold: this must never happen",
+    )
+
+
+async def _folding(db: Db) -> Finding:
+    lag = await ledger.fold_lag(db, now=clock.now())
+    remedy = "is the worker running? a transaction left open holds folding up: see pg_stat_activity"
+    if not lag.same_cluster:
+        remedy = "this ledger came here by dump and restore: restore the cluster physically instead"
+    return Finding(
+        "folding",
+        not lag.alarm,
+        f"{lag.transfers} transfers wait, the oldest for {lag.oldest_s} s",
+        remedy,
     )
 
 

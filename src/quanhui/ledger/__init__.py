@@ -13,6 +13,9 @@ opens itself when it is first used.
 **Deferred** accounts (custody, fees, stock: those that every order touches) are not locked; their legs wait
 in the transfers until `fold` adds them up. What is read here is exact either way.
 
+Money may be set aside on a guarded account (`hold`): its owner still has it and cannot spend it, until it is
+given back (`release`) or paid onwards (`capture`), whole or in parts.
+
 `postings` holds the debit and credit lines of each event of the business; the other packages write
 
     await post(db, postings.payout_sent(payout.id, customer_id=..., amount_fen=...), now=now)
@@ -25,19 +28,40 @@ from quanhui.ledger.actions import (
     accounts,
     balances,
     fold,
+    fold_lag,
     post,
     postings_of,
     reverse,
     statement,
     trial_balance,
 )
-from quanhui.ledger.errors import InsufficientBalance, TransferKeyConflict
+from quanhui.ledger.errors import (
+    HoldEnded,
+    InsufficientBalance,
+    InsufficientHold,
+    LedgerBusy,
+    PeriodClosed,
+    TransferKeyConflict,
+)
+from quanhui.ledger.history import statement_over, trial_balance_at
+from quanhui.ledger.holds import capture, hold, holds_astray, holds_on, release
+from quanhui.ledger.periods import close_period, closings, reopen_period
 from quanhui.ledger.postings import BoughtLine, SoldLine
 from quanhui.ledger.rules import (
     Balance,
     Book,
+    Capture,
+    FoldLag,
+    Hold,
+    HoldAsked,
+    HoldOutcome,
+    HoldState,
+    HoldStatus,
     Kind,
     Outcome,
+    Period,
+    PeriodLength,
+    PeriodState,
     Posting,
     Status,
     Transfer,
@@ -49,9 +73,23 @@ __all__ = [
     "Balance",
     "Book",
     "BoughtLine",
+    "Capture",
+    "FoldLag",
+    "Hold",
+    "HoldAsked",
+    "HoldEnded",
+    "HoldOutcome",
+    "HoldState",
+    "HoldStatus",
     "InsufficientBalance",
+    "InsufficientHold",
     "Kind",
+    "LedgerBusy",
     "Outcome",
+    "Period",
+    "PeriodClosed",
+    "PeriodLength",
+    "PeriodState",
     "Posting",
     "SoldLine",
     "Status",
@@ -61,11 +99,22 @@ __all__ = [
     "TrialLine",
     "accounts",
     "balances",
+    "capture",
+    "close_period",
+    "closings",
     "fold",
+    "fold_lag",
+    "hold",
+    "holds_astray",
+    "holds_on",
     "post",
     "postings",
     "postings_of",
+    "release",
+    "reopen_period",
     "reverse",
     "statement",
+    "statement_over",
     "trial_balance",
+    "trial_balance_at",
 ]

@@ -3,20 +3,23 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import asyncpg
 import msgspec
 
 from quanhui.base.db import Db, Row, load_queries
 from quanhui.base.errors import NotFound
 from quanhui.base.paging import Page, page_of
-from quanhui.ledger.errors import InsufficientBalance, TransferKeyConflict
+from quanhui.ledger.errors import InsufficientBalance, PeriodClosed, TransferKeyConflict
 from quanhui.ledger.rules import (
     Balance,
+    FoldLag,
     Outcome,
     Posting,
     Status,
     Transfer,
     TrialBalance,
     TrialLine,
+    fold_lag_of,
     trial_balance_of,
 )
 
@@ -25,6 +28,8 @@ queries = load_queries(__file__)
 REVERSED_SUFFIX = ":reversed"
 POSTINGS_LIMIT = 1000
 NEWEST = 2**63 - 1
+CLOSED = "QH001"
+"""What ledger.guard_transfers raises for a transfer that reaches into a closed period."""
 
 
 async def post(db: Db, transfers: Sequence[Transfer], *, now: datetime) -> list[Outcome]:
@@ -32,22 +37,28 @@ async def post(db: Db, transfers: Sequence[Transfer], *, now: datetime) -> list[
 
     The batch counts as one instant: a guarded account is judged by where the batch leaves it. A transfer
     posted before under its key is a `duplicate` and changes nothing. Raises `InsufficientBalance` or
-    `TransferKeyConflict`, having written nothing. A code that the chart does not know or two accounts of
+    `TransferKeyConflict`, having written nothing; or `PeriodClosed`, after which the
+    transaction is over. A code that the chart does not know or two accounts of
     different books are programmer errors: PostgreSQL refuses them and the transaction is over.
     """
     if not transfers:
         return []
-    row = await queries.post(
-        db,
-        keys=[transfer.key for transfer in transfers],
-        srcs=[transfer.src for transfer in transfers],
-        dsts=[transfer.dst for transfer in transfers],
-        amounts=[transfer.amount_fen for transfer in transfers],
-        events=[transfer.event for transfer in transfers],
-        subjects=[transfer.subject for transfer in transfers],
-        event_ats=[transfer.event_at or now for transfer in transfers],
-        now=now,
-    )
+    try:
+        row = await queries.post(
+            db,
+            keys=[transfer.key for transfer in transfers],
+            srcs=[transfer.src for transfer in transfers],
+            dsts=[transfer.dst for transfer in transfers],
+            amounts=[transfer.amount_fen for transfer in transfers],
+            events=[transfer.event for transfer in transfers],
+            subjects=[transfer.subject for transfer in transfers],
+            event_ats=[transfer.event_at or now for transfer in transfers],
+            now=now,
+        )
+    except asyncpg.PostgresError as refusal:
+        if refusal.sqlstate == CLOSED:
+            raise PeriodClosed(closed_to=refusal.detail) from refusal
+        raise
     return _outcomes([transfer.key for transfer in transfers], row)
 
 
@@ -85,6 +96,11 @@ async def fold(db: Db, *, now: datetime) -> int:
     """
     count: int = await queries.fold(db, now=now)
     return count
+
+
+async def fold_lag(db: Db, *, now: datetime) -> FoldLag:
+    """How far folding is behind, and whether that is a reason for alarm."""
+    return fold_lag_of(**dict(await queries.fold_lag(db, now=now)))
 
 
 async def balances(db: Db, codes: Sequence[str]) -> dict[str, Balance]:

@@ -27,6 +27,10 @@ WHERE cardinality(o.keys) = cardinality(:keys::text[]);
 -- Add the settled legs of deferred accounts to their rows; how many transfers that were.
 SELECT ledger.fold(:now::timestamptz);
 
+-- name: fold_lag^
+-- How many transfers wait to be folded, for how long, and whether this is the cluster they were folded in.
+SELECT transfers, oldest_s, same_cluster FROM ledger.fold_lag(:now::timestamptz);
+
 -- name: find_balances
 -- Exact balances of the accounts that exist among these codes, by code.
 SELECT id, code, book, kind, floor_fen, balance_fen, held_fen, version

@@ -7,25 +7,28 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
-from quanhui.base.access import Scope, needs
-from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page
+from quanhui.base.paging import PAGE_DEFAULT, Page
 from quanhui.base.web import Call
+from quanhui.ledger import book_routes
 from quanhui.ledger.actions import NEWEST, accounts, postings_of, statement, trial_balance
+from quanhui.ledger.book_routes import CODE, READ, Limit, OptionalInstant, instant_of
+from quanhui.ledger.history import trial_balance_at
 from quanhui.ledger.rules import Balance, Posting, TrialBalance
-
-READ = needs("ledger.read", Scope.ALL)
-
-Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT, description="How many to return.")]
-CODE = r"^[a-z_]+(:[A-Za-z0-9_.-]+)?$"
 
 
 @get("/ledger/trial-balance", opt=READ, operation_id="get_trial_balance", tags=["ledger"])
-async def get_trial_balance(call: NamedDependency[Call]) -> Response[TrialBalance]:
+async def get_trial_balance(
+    call: NamedDependency[Call], as_of: OptionalInstant = None
+) -> Response[TrialBalance]:
     """Show the trial balance 试算平衡
 
     Every line of the chart of accounts with the exact sum of its accounts in fen, credits minus debits. The
-    books are in order when the four sums are 0.
+    books are in order when the four sums are 0. With `as_of`, all that was recorded before that instant;
+    `final` says that no transaction is open any more that could add to it.
     """
+    if as_of is not None:
+        instant = instant_of(as_of)
+        return Response(await call.query(lambda db: trial_balance_at(db, instant, now=call.now)))
     return Response(await call.query(trial_balance))
 
 
@@ -83,4 +86,10 @@ async def list_postings(
     return Response(await call.query(lambda db: postings_of(db, subject)))
 
 
-handlers: list[HTTPRouteHandler] = [get_trial_balance, list_accounts, get_statement, list_postings]
+handlers: list[HTTPRouteHandler] = [
+    get_trial_balance,
+    list_accounts,
+    get_statement,
+    list_postings,
+    *book_routes.handlers,
+]
