@@ -265,6 +265,61 @@ $$;
 
 COMMENT ON FUNCTION places.distance_m(lon_a double precision, lat_a double precision, lon_b double precision, lat_b double precision) IS 'Great-circle metres (haversine) on a sphere of the mean radius of the Earth';
 
+CREATE FUNCTION redemption.check_statement() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    found record;
+BEGIN
+    SELECT count(*) AS n, coalesce(sum(l.amount_fen), 0) AS gross, coalesce(sum(l.fee_fen), 0) AS fee INTO found
+    FROM redemption.statement_line l WHERE l.merchant_id = NEW.merchant_id AND l.day = NEW.day;
+    IF (found.n, found.gross, found.fee) IS DISTINCT FROM
+       (NEW.lines::bigint, NEW.lines_gross_fen::numeric, NEW.lines_fee_fen::numeric) THEN
+        RAISE EXCEPTION 'statement % is not the sum of its lines', NEW.id
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'statement_is_its_lines';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE FUNCTION redemption.fee_bps_on(merchant text, day date) RETURNS integer
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT coalesce((
+        SELECT CASE WHEN c.valid_to IS NULL OR day < c.valid_to THEN c.fee_bps ELSE 0 END
+        FROM redemption.merchant_contract c
+        WHERE c.merchant_id = merchant AND c.valid_from <= day ORDER BY c.valid_from DESC LIMIT 1), 0)
+$$;
+
+COMMENT ON FUNCTION redemption.fee_bps_on(merchant text, day date) IS 'The fee rate of a merchant on a Shanghai day, in basis points';
+
+CREATE FUNCTION redemption.fee_fen(amount_fen bigint, fee_bps integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT (amount_fen * fee_bps + 5000) / 10000
+$$;
+
+COMMENT ON FUNCTION redemption.fee_fen(amount_fen bigint, fee_bps integer) IS 'The fee on an amount that is not negative, rounded half up to the fen';
+
+CREATE FUNCTION redemption.guard_new_lines() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM added a JOIN redemption.statement s ON s.merchant_id = a.merchant_id AND s.day = a.day
+               WHERE s.state <> 'disputed' OR a.kind <> 'correction') THEN
+        RAISE EXCEPTION 'the lines of a drawn statement are frozen'
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'lines_are_frozen';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION redemption.refuse_line_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'lines of statements are only ever added'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'lines_are_frozen';
+END $$;
+
 CREATE FUNCTION staff.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -952,6 +1007,60 @@ CREATE TABLE public.migration (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE redemption.merchant_claim (
+    subject text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    note text,
+    created_by text COLLATE pg_catalog."C",
+    happened_at timestamp with time zone NOT NULL,
+    CONSTRAINT campaigns_are_owed CHECK (((kind = 'campaign'::text) = (amount_fen < 0))),
+    CONSTRAINT merchant_claim_amount_fen_check CHECK ((amount_fen <> 0)),
+    CONSTRAINT merchant_claim_kind CHECK ((kind = ANY (ARRAY['goods'::text, 'campaign'::text])))
+);
+
+COMMENT ON TABLE redemption.merchant_claim IS 'What a merchant is owed, or owes if negative, for something else than a redemption';
+
+COMMENT ON COLUMN redemption.merchant_claim.subject IS 'What the postings in the ledger are about';
+
+CREATE TABLE redemption.merchant_contract (
+    id text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    fee_bps integer NOT NULL,
+    valid_from date NOT NULL,
+    valid_to date,
+    created_by text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT merchant_contract_check CHECK ((valid_to > valid_from)),
+    CONSTRAINT merchant_contract_fee_bps_check CHECK (((fee_bps >= 0) AND (fee_bps <= 3000)))
+);
+
+COMMENT ON TABLE redemption.merchant_contract IS 'The fee a merchant pays on redemptions, by Shanghai day; without a contract none';
+
+COMMENT ON COLUMN redemption.merchant_contract.valid_to IS 'First day it no longer holds; a later contract ends it too';
+
+CREATE TABLE redemption.merchant_transfer (
+    id text NOT NULL COLLATE pg_catalog."C",
+    statement_id text NOT NULL COLLATE pg_catalog."C",
+    institution text NOT NULL COLLATE pg_catalog."C",
+    reference text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    recorded_by text NOT NULL COLLATE pg_catalog."C",
+    recorded_at timestamp with time zone NOT NULL,
+    checked_by text COLLATE pg_catalog."C",
+    checked_at timestamp with time zone,
+    note text,
+    CONSTRAINT maker_and_checker CHECK (((checked_by <> recorded_by) AND ((state = 'recorded'::text) = (checked_by IS NULL)))),
+    CONSTRAINT merchant_transfer_amount_fen_check CHECK ((amount_fen > 0)),
+    CONSTRAINT merchant_transfer_state CHECK ((state = ANY (ARRAY['recorded'::text, 'confirmed'::text, 'refused'::text])))
+);
+
+COMMENT ON TABLE redemption.merchant_transfer IS 'Bank transfers to merchants: recorded by one person, confirmed by another';
+
+COMMENT ON COLUMN redemption.merchant_transfer.reference IS 'The number under which the bank knows it';
+
 CREATE TABLE redemption.redemption (
     id text NOT NULL COLLATE pg_catalog."C",
     voucher_id text NOT NULL COLLATE pg_catalog."C",
@@ -1032,6 +1141,100 @@ CREATE TABLE redemption.reversal (
 );
 
 COMMENT ON TABLE redemption.reversal IS '冲正: a redemption taken back, whole or in part, to the same voucher';
+
+CREATE TABLE redemption.statement (
+    id text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    carried_gross_fen bigint NOT NULL,
+    carried_fee_fen bigint NOT NULL,
+    lines integer NOT NULL,
+    lines_gross_fen bigint NOT NULL,
+    lines_fee_fen bigint NOT NULL,
+    gross_fen bigint GENERATED ALWAYS AS ((carried_gross_fen + lines_gross_fen)) STORED NOT NULL,
+    fee_fen bigint GENERATED ALWAYS AS ((carried_fee_fen + lines_fee_fen)) STORED NOT NULL,
+    net_fen bigint GENERATED ALWAYS AS ((((carried_gross_fen + lines_gross_fen) - carried_fee_fen) - lines_fee_fen)) STORED NOT NULL,
+    carried_to text COLLATE pg_catalog."C",
+    drawn_at timestamp with time zone NOT NULL,
+    confirmed_at timestamp with time zone,
+    confirmed_by text COLLATE pg_catalog."C",
+    due_at timestamp with time zone,
+    paid_at timestamp with time zone,
+    CONSTRAINT carried_without_payment CHECK (((state <> ALL (ARRAY['due'::text, 'paid'::text])) OR ((((carried_gross_fen + lines_gross_fen) - carried_fee_fen) - lines_fee_fen) > 0))),
+    CONSTRAINT only_the_carried_are_carried CHECK (((carried_to IS NULL) OR (state = 'carried'::text))),
+    CONSTRAINT paid_has_time CHECK (((state = 'paid'::text) = (paid_at IS NOT NULL))),
+    CONSTRAINT statement_state CHECK ((state = ANY (ARRAY['drawn'::text, 'confirmed'::text, 'disputed'::text, 'corrected'::text, 'due'::text, 'paid'::text, 'carried'::text])))
+);
+
+COMMENT ON TABLE redemption.statement IS '商户结算单: what a merchant is owed for one Shanghai day';
+
+COMMENT ON COLUMN redemption.statement.carried_gross_fen IS 'Brought forward from a statement that came to nothing or less';
+
+COMMENT ON COLUMN redemption.statement.carried_to IS 'The later statement that brought it forward';
+
+COMMENT ON COLUMN redemption.statement.confirmed_by IS 'Who agreed for the merchant; null when time agreed';
+
+CREATE TABLE redemption.statement_dispute (
+    id text NOT NULL COLLATE pg_catalog."C",
+    statement_id text NOT NULL COLLATE pg_catalog."C",
+    line_id bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    reason text NOT NULL,
+    raised_by text NOT NULL COLLATE pg_catalog."C",
+    raised_at timestamp with time zone NOT NULL,
+    correction_fen bigint,
+    answer text,
+    answered_by text COLLATE pg_catalog."C",
+    answered_at timestamp with time zone,
+    settled_by text COLLATE pg_catalog."C",
+    settled_at timestamp with time zone,
+    CONSTRAINT answer_is_whole CHECK ((((state = 'open'::text) = (correction_fen IS NULL)) AND ((state = 'open'::text) = (answer IS NULL)) AND ((state = 'open'::text) = (answered_by IS NULL)))),
+    CONSTRAINT second_pair_of_eyes CHECK (((settled_by <> answered_by) AND ((state = 'settled'::text) = (settled_by IS NOT NULL)))),
+    CONSTRAINT statement_dispute_state CHECK ((state = ANY (ARRAY['open'::text, 'answered'::text, 'settled'::text])))
+);
+
+COMMENT ON TABLE redemption.statement_dispute IS 'A line that its merchant does not accept, and what finance answered';
+
+COMMENT ON COLUMN redemption.statement_dispute.correction_fen IS 'What is added to the statement; 0: the line is right';
+
+CREATE TABLE redemption.statement_line (
+    id bigint NOT NULL,
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    subject text NOT NULL COLLATE pg_catalog."C",
+    redemption_id text COLLATE pg_catalog."C",
+    store_id text COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    fee_bps integer NOT NULL,
+    fee_fen bigint NOT NULL,
+    happened_at timestamp with time zone NOT NULL,
+    CONSTRAINT statement_line_amount_fen_check CHECK ((amount_fen <> 0)),
+    CONSTRAINT statement_line_kind CHECK ((kind = ANY (ARRAY['redemption'::text, 'reversal'::text, 'goods'::text, 'campaign'::text, 'correction'::text])))
+);
+
+COMMENT ON TABLE redemption.statement_line IS 'What a statement consists of; frozen when it is drawn, corrected by further lines';
+
+COMMENT ON COLUMN redemption.statement_line.subject IS 'What its postings in the ledger are about: a redemption, reversal, payout, charge or dispute';
+
+ALTER TABLE redemption.statement_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME redemption.statement_line_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE redemption.statement_run (
+    day date NOT NULL,
+    statements integer NOT NULL,
+    lines bigint NOT NULL,
+    finished_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE redemption.statement_run IS 'Shanghai days whose statements are drawn: each day once, in order';
 
 CREATE TABLE redistribution.dispute (
     listing_id text NOT NULL COLLATE pg_catalog."C",
@@ -1602,6 +1805,24 @@ ALTER TABLE ONLY places.store
 ALTER TABLE ONLY public.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY redemption.statement_line
+    ADD CONSTRAINT a_subject_once UNIQUE (subject);
+
+ALTER TABLE ONLY redemption.merchant_claim
+    ADD CONSTRAINT merchant_claim_pkey PRIMARY KEY (subject);
+
+ALTER TABLE ONLY redemption.merchant_contract
+    ADD CONSTRAINT merchant_contract_merchant_id_valid_from_key UNIQUE (merchant_id, valid_from);
+
+ALTER TABLE ONLY redemption.merchant_contract
+    ADD CONSTRAINT merchant_contract_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.merchant_transfer
+    ADD CONSTRAINT merchant_transfer_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement
+    ADD CONSTRAINT one_statement_a_day UNIQUE (merchant_id, day);
+
 ALTER TABLE ONLY redemption.redemption
     ADD CONSTRAINT redemption_pkey PRIMARY KEY (id);
 
@@ -1610,6 +1831,18 @@ ALTER TABLE ONLY redemption.refusal
 
 ALTER TABLE ONLY redemption.reversal
     ADD CONSTRAINT reversal_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement_dispute
+    ADD CONSTRAINT statement_dispute_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement_line
+    ADD CONSTRAINT statement_line_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement
+    ADD CONSTRAINT statement_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement_run
+    ADD CONSTRAINT statement_run_pkey PRIMARY KEY (day);
 
 ALTER TABLE ONLY redistribution.dispute
     ADD CONSTRAINT dispute_pkey PRIMARY KEY (listing_id);
@@ -1765,11 +1998,21 @@ CREATE INDEX store_merchant ON places.store USING btree (merchant_id, id);
 
 CREATE INDEX store_region ON places.store USING btree (region_code, id);
 
+CREATE UNIQUE INDEX a_bank_reference_once ON redemption.merchant_transfer USING btree (institution, reference) WHERE (state <> 'refused'::text);
+
+CREATE INDEX merchant_claim_time ON redemption.merchant_claim USING btree (happened_at);
+
 CREATE UNIQUE INDEX one_asked_reversal ON redemption.reversal USING btree (redemption_id) WHERE (state = 'asked'::text);
+
+CREATE UNIQUE INDEX one_live_dispute ON redemption.statement_dispute USING btree (line_id) WHERE (state <> 'settled'::text);
+
+CREATE UNIQUE INDEX one_live_merchant_transfer ON redemption.merchant_transfer USING btree (statement_id) WHERE (state <> 'refused'::text);
 
 CREATE UNIQUE INDEX one_redemption_a_request ON redemption.redemption USING btree (operator_id, request_key);
 
 CREATE UNIQUE INDEX one_redemption_a_till_reference ON redemption.redemption USING btree (store_id, till_reference) WHERE ((till_reference IS NOT NULL) AND (state <> ALL (ARRAY['voided'::text, 'lapsed'::text])));
+
+CREATE INDEX redemption_captured ON redemption.redemption USING btree (captured_at) WHERE (captured_at IS NOT NULL);
 
 CREATE INDEX redemption_holder ON redemption.redemption USING btree (holder_id, id) WHERE (holder_id IS NOT NULL);
 
@@ -1783,7 +2026,17 @@ CREATE INDEX refusal_operator ON redemption.refusal USING btree (operator_id, at
 
 CREATE INDEX refusal_store ON redemption.refusal USING btree (store_id, at);
 
+CREATE INDEX reversal_done ON redemption.reversal USING btree (done_at) WHERE (state = 'done'::text);
+
 CREATE INDEX reversal_redemption ON redemption.reversal USING btree (redemption_id, id);
+
+CREATE INDEX statement_dispute_of ON redemption.statement_dispute USING btree (statement_id, id);
+
+CREATE INDEX statement_line_of ON redemption.statement_line USING btree (merchant_id, day, id);
+
+CREATE INDEX statement_open ON redemption.statement USING btree (state, drawn_at) WHERE (state <> ALL (ARRAY['paid'::text, 'carried'::text]));
+
+CREATE INDEX statement_to_carry ON redemption.statement USING btree (merchant_id) WHERE ((state = 'carried'::text) AND (carried_to IS NULL));
 
 CREATE INDEX listing_cheapest ON redistribution.listing USING btree (price_fen, id) WHERE (state = 'listed'::text);
 
@@ -1879,9 +2132,21 @@ CREATE TRIGGER only_by_posting BEFORE INSERT OR UPDATE ON ledger.account FOR EAC
 
 CREATE TRIGGER only_by_posting BEFORE INSERT ON ledger.transfer FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 
+CREATE TRIGGER lines_are_frozen BEFORE DELETE OR UPDATE OR TRUNCATE ON redemption.statement_line FOR EACH STATEMENT EXECUTE FUNCTION redemption.refuse_line_change();
+
+CREATE TRIGGER lines_come_before_the_statement AFTER INSERT ON redemption.statement_line REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION redemption.guard_new_lines();
+
+CREATE TRIGGER merchant_transfer_moves BEFORE UPDATE ON redemption.merchant_transfer FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('merchant_transfer', 'state');
+
 CREATE TRIGGER redemption_moves BEFORE UPDATE ON redemption.redemption FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('redemption', 'state');
 
 CREATE TRIGGER reversal_moves BEFORE UPDATE ON redemption.reversal FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('reversal', 'state');
+
+CREATE TRIGGER statement_dispute_moves BEFORE UPDATE ON redemption.statement_dispute FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('statement_dispute', 'state');
+
+CREATE TRIGGER statement_is_its_lines BEFORE INSERT OR UPDATE ON redemption.statement FOR EACH ROW EXECUTE FUNCTION redemption.check_statement();
+
+CREATE TRIGGER statement_moves BEFORE UPDATE ON redemption.statement FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('statement', 'state');
 
 CREATE TRIGGER listing_moves BEFORE UPDATE ON redistribution.listing FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('listing', 'state');
 
@@ -1951,8 +2216,23 @@ ALTER TABLE ONLY places.store
 ALTER TABLE ONLY places.store
     ADD CONSTRAINT store_region_code_fkey FOREIGN KEY (region_code) REFERENCES places.region(code);
 
+ALTER TABLE ONLY redemption.merchant_transfer
+    ADD CONSTRAINT merchant_transfer_statement_id_fkey FOREIGN KEY (statement_id) REFERENCES redemption.statement(id);
+
+ALTER TABLE ONLY redemption.statement_line
+    ADD CONSTRAINT of_a_statement FOREIGN KEY (merchant_id, day) REFERENCES redemption.statement(merchant_id, day) DEFERRABLE INITIALLY DEFERRED;
+
 ALTER TABLE ONLY redemption.reversal
     ADD CONSTRAINT reversal_redemption_id_fkey FOREIGN KEY (redemption_id) REFERENCES redemption.redemption(id);
+
+ALTER TABLE ONLY redemption.statement
+    ADD CONSTRAINT statement_carried_to_fkey FOREIGN KEY (carried_to) REFERENCES redemption.statement(id);
+
+ALTER TABLE ONLY redemption.statement_dispute
+    ADD CONSTRAINT statement_dispute_line_id_fkey FOREIGN KEY (line_id) REFERENCES redemption.statement_line(id);
+
+ALTER TABLE ONLY redemption.statement_dispute
+    ADD CONSTRAINT statement_dispute_statement_id_fkey FOREIGN KEY (statement_id) REFERENCES redemption.statement(id);
 
 ALTER TABLE ONLY redistribution.dispute
     ADD CONSTRAINT dispute_listing_id_fkey FOREIGN KEY (listing_id) REFERENCES redistribution.listing(id);

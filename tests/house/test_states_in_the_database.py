@@ -18,6 +18,13 @@ from quanhui.compliance import Method
 from quanhui.customers import ConsentPurpose, IdentityLevel, MemberRole, PayeeKind, Status as CustomerStatus
 from quanhui.ledger import Book, Kind
 from quanhui.places import RegionLevel, StoreKind
+from quanhui.redemption.merchants.rules import (
+    ClaimKind,
+    DisputeState,
+    LineKind,
+    StatementState,
+    TransferState,
+)
 from quanhui.redemption.rules import ReversalState, State as RedemptionState
 from quanhui.redistribution.rules import Decision, ListingState, PurchaseState
 from quanhui.risk import Outcome
@@ -52,8 +59,13 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "ledger.chart.kind": Kind,
     "places.region.level": RegionLevel,
     "places.store.kind": StoreKind,
+    "redemption.merchant_claim.kind": ClaimKind,
+    "redemption.merchant_transfer.state": TransferState,
     "redemption.redemption.state": RedemptionState,
     "redemption.reversal.state": ReversalState,
+    "redemption.statement.state": StatementState,
+    "redemption.statement_dispute.state": DisputeState,
+    "redemption.statement_line.kind": LineKind,
     "redistribution.dispute.decision": Decision,
     "redistribution.listing.state": ListingState,
     "redistribution.purchase.state": PurchaseState,
@@ -82,10 +94,10 @@ PARTS: dict[str, set[StrEnum]] = {
 def machines() -> dict[str, Machine]:
     """Every machine of every domain, by name."""
     found: dict[str, Machine] = {}
-    for module in pkgutil.iter_modules(quanhui.__path__, "quanhui."):
-        if not module.ispkg or importlib.util.find_spec(f"{module.name}.rules") is None:
+    for module in pkgutil.walk_packages(quanhui.__path__, "quanhui."):
+        if not module.name.endswith(".rules"):
             continue
-        for each in getattr(importlib.import_module(f"{module.name}.rules"), "MACHINES", ()):
+        for each in getattr(importlib.import_module(module.name), "MACHINES", ()):
             assert found.setdefault(each.name, each) is each, f"two machines named {each.name}"
     return found
 
