@@ -225,9 +225,8 @@ async def test_the_quote_of_another_order_opens_nothing(db: Db, deal: Deal):
     order, other = await deal.sell(db, await deal.issue(db)), await deal.sell(db, await deal.issue(db))
     locked = await buyback.lock_order(db, order.id)
     with pytest.raises(QuoteNotOpen):
-        await buyback.accept_quote(
-            db, await deal.terms(db), locked, other.quote.id, STORED_VALUE, now=deal.now
-        )
+        wrong = buyback.Acceptance(locked, other.quote.id, STORED_VALUE)
+        await buyback.accept_quotes(db, await deal.terms(db), [wrong], now=deal.now)
 
 
 async def test_cash_goes_to_an_open_payee_of_ones_own(db: Db, deal: Deal, now):
@@ -294,7 +293,8 @@ async def test_expiring_passes_over_an_order_that_is_being_accepted_and_waits_fo
         expire = in_transaction(pool, lambda db: buyback.expire_quotes(db, now=late))
         assert await asyncio.wait_for(expire, 2) == 0
         terms = await open_deal.terms(accepting)
-        await buyback.accept_quote(accepting, terms, locked, order.quote.id, STORED_VALUE, now=now)
+        acceptance = buyback.Acceptance(locked, order.quote.id, STORED_VALUE)
+        await buyback.accept_quotes(accepting, terms, [acceptance], now=now)
     assert await in_transaction(pool, lambda db: buyback.expire_quotes(db, now=late)) == 0
     assert (await reread(pool, order)).state is OrderState.SETTLING
 
@@ -325,4 +325,5 @@ async def test_an_order_of_refused_lines_has_nothing_to_accept(db: Db, deal: Dea
     order = await deal.sell(db, fresh_code(COUPON))
     locked = await buyback.lock_order(db, order.id)
     with pytest.raises(QuoteNotOpen):
-        await buyback.accept_quote(db, await deal.terms(db), locked, "quo_1", STORED_VALUE, now=deal.now)
+        nothing = buyback.Acceptance(locked, "quo_1", STORED_VALUE)
+        await buyback.accept_quotes(db, await deal.terms(db), [nothing], now=deal.now)

@@ -1,5 +1,6 @@
 """The buyback over HTTP: what sellers are told, and what is kept from them."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -78,12 +79,14 @@ async def web(pool: Pool, open_deal: Deal) -> AsyncIterator[Web]:
     def refuse(_request: Request, problem: Problem) -> Response:
         return Response(problem_view(problem), status_code=problem.status)
 
+    counter = buyback.Counter()
     app = Litestar(
         handlers,
         dependencies={
             "call": Provide(call),
             "terms": Provide(lambda: open_deal.source, sync_to_thread=False),
             "connectors": Provide(lambda: open_deal.connectors, sync_to_thread=False),
+            "counter": Provide(lambda: counter, sync_to_thread=False),
         },
         exception_handlers={Problem: refuse},
         openapi_config=None,
@@ -326,3 +329,27 @@ async def dump(db) -> str:
     )
     rows = [await db.fetch(f"SELECT t::text AS line FROM {table['name']} t") for table in tables]
     return "\n".join(row["line"] for found in rows for row in found)
+
+
+async def test_many_sellers_at_once_each_get_their_own_answer_and_a_voucher_is_bought_once(web, pool: Pool):
+    """Ten vouchers offered by two sellers each, all accepted at the same moment, one of them twice."""
+    async with transaction(pool) as db:
+        codes = [await web.deal.issue(db) for _ in range(10)]
+    orders = [await web.sell(code) for code in codes for _ in range(2)]
+    body = [{"quote_id": order["quote"]["id"], "method": "stored_value"} for order in orders]
+    paths = [f"/buyback/orders/{order['id']}/accept" for order in orders]
+
+    async def accept(number: int, key: str):
+        return await web.client.post(paths[number], json=body[number], headers={"idempotency-key": key})
+
+    answers = await asyncio.gather(*(accept(n, f"take-{n}") for n in range(20)), accept(0, "take-again"))
+    won = [answer.json()["id"] for answer in answers if answer.status_code == 200]
+    assert sorted({answer.status_code for answer in answers}) == [200, 409]
+    assert len(won) == len(set(won)) == 10
+    taken = await pool.fetch("SELECT voucher_id, order_id FROM vouchers.claim WHERE released_at IS NULL")
+    assert sorted(row["order_id"] for row in taken) == sorted(won)
+    assert len({row["voucher_id"] for row in taken}) == 10
+    again = await asyncio.gather(*(accept(n, f"take-{n}") for n in range(20)))
+    assert [each.content for each in again if each.status_code == 200] == [
+        each.content for each in answers[:20] if each.status_code == 200
+    ]

@@ -258,7 +258,9 @@ class Deal:
         checks = await buyback.ask_issuers(self.connectors, codes, now=at)
         named = frozenset(number for number, item in enumerate(items, 1) if item.product_id)
         submission = Submission(seller_id=seller, **given)
-        return await buyback.sell_vouchers(db, terms, submission, codes, checks, named=named, now=at)
+        what = buyback.Offered(submission=submission, codes=codes, checks=checks, named=named)
+        (order,) = await buyback.sell_vouchers(db, terms, [what], now=at)
+        return order
 
     async def accept(
         self, db: Db, order: Order, choice: PayoutChoice = STORED_VALUE, *, at: datetime | None = None
@@ -267,7 +269,9 @@ class Deal:
         assert locked is not None
         assert order.quote is not None
         terms = await self.terms(db, at)
-        return await buyback.accept_quote(db, terms, locked, order.quote.id, choice, now=at or self.now)
+        acceptance = buyback.Acceptance(locked, order.quote.id, choice)
+        (accepted,) = await buyback.accept_quotes(db, terms, [acceptance], now=at or self.now)
+        return accepted
 
     async def accepted(self, pool: Pool, *offered: str, seller: str = "cus_1") -> Order:
         """An order whose quote was accepted, committed."""

@@ -64,9 +64,9 @@ async def bought(
         for _ in range(count)
     ]
     await vouchers.enrol(db, new, now=now)
-    claims = [vouchers.Claim(each.id, each.fingerprint) for each in new]
-    await vouchers.claim(db, claims, order_id=order_id, claimant_id="cus_seller", now=now)
-    await vouchers.take_title(db, [each.id for each in new], order_id=order_id)
+    claims = [vouchers.Claim(each.id, each.fingerprint, order_id, "cus_seller") for each in new]
+    await vouchers.claim(db, claims, now=now)
+    await vouchers.take_title(db, {each.id: order_id for each in new})
     return Delivery(
         order_id,
         [

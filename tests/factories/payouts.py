@@ -50,9 +50,9 @@ async def secured(
     order_id, net_fen = new_id("ord"), given.pop("net_fen", 92_00)
     voucher = a_voucher(keyring, code=new_id("code"), now=now)
     await vouchers.enrol(db, [voucher], now=now)
-    claim = vouchers.Claim(voucher.id, voucher.fingerprint)
-    await vouchers.claim(db, [claim], order_id=order_id, claimant_id=seller_id, now=now)
-    await vouchers.take_title(db, [voucher.id], order_id=order_id)
+    claim = vouchers.Claim(voucher.id, voucher.fingerprint, order_id, seller_id)
+    await vouchers.claim(db, [claim], now=now)
+    await vouchers.take_title(db, {voucher.id: order_id})
     lines = [BoughtLine("vpr_test", net_fen + 8_00)]
     owed = postings.buyback_accepted(
         order_id, seller_id=seller_id, lines=lines, fee_fen=8_00, net_fen=net_fen

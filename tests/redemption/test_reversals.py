@@ -78,11 +78,11 @@ async def test_what_the_merchant_was_paid_for_is_still_reversed_at_most_whole(db
 async def test_a_voucher_that_passed_on_gets_nothing_back(db: Db, keyring, trade, now):
     code, voucher = await issue(db, keyring, trade.card, now=now, holder_id="cus_1")
     spent = await spend(db, keyring, trade, code, 10_00, now=now)
-    claim = vouchers.Claim(voucher.id, voucher.fingerprint)
-    await vouchers.claim(db, [claim], order_id="ord_1", claimant_id="cus_1", now=now)
+    claim = vouchers.Claim(voucher.id, voucher.fingerprint, "ord_1", "cus_1")
+    await vouchers.claim(db, [claim], now=now)
     with pytest.raises(NotReversible):
         await reverse(db, spent.id, now=now)
-    await vouchers.take_title(db, [voucher.id], order_id="ord_1")
+    await vouchers.take_title(db, {voucher.id: "ord_1"})
     await vouchers.reserve(db, [voucher.id])
     await vouchers.assign(db, [voucher.id], holder_id="cus_2", now=now)
     with pytest.raises(NotReversible):

@@ -126,8 +126,8 @@ async def refused_codes(db: Db, keyring, trade, now) -> dict[str, str]:
             case "not_clear":
                 await vouchers.set_integrity(db, [voucher.id], vouchers.Integrity.FROZEN)
             case "not_held":
-                claim = vouchers.Claim(voucher.id, voucher.fingerprint)
-                await vouchers.claim(db, [claim], order_id="ord_1", claimant_id="cus_1", now=now)
+                claim = vouchers.Claim(voucher.id, voucher.fingerprint, "ord_1", "cus_1")
+                await vouchers.claim(db, [claim], now=now)
             case "spent":
                 await spend(db, keyring, trade, codes[reason], now=now)
             case "dead_code":

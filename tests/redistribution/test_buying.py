@@ -277,8 +277,8 @@ async def test_who_sold_a_voucher_on_does_not_see_its_code_any_more(db: Db, keyr
     purchase, (listing,) = await sold(db, keyring, now=now)
     codes = await market.reveal(db, keyring, purchase.id, buyer_id="cus_buyer", actor_id="cus_buyer", now=now)
     fingerprint = vouchers.fingerprint_of(keyring, issuer_id="iss_own", code=codes[listing.id])
-    claim = vouchers.Claim(listing.voucher_id, fingerprint)
-    await vouchers.claim(db, [claim], order_id="ord_again", claimant_id="cus_buyer", now=now)
+    claim = vouchers.Claim(listing.voucher_id, fingerprint, "ord_again", "cus_buyer")
+    await vouchers.claim(db, [claim], now=now)
     with pytest.raises(market.NotRevealable):
         await market.reveal(db, keyring, purchase.id, buyer_id="cus_buyer", actor_id="cus_buyer", now=now)
 

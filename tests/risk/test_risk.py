@@ -33,7 +33,8 @@ async def assess(
 ) -> risk.Decision:
     offered = {"offered": 1, "refused": 0, "amount_fen": 100_00, "device_id": None, **given}
     submission = Submission(order_id="ord_1", seller_id=seller, **offered)
-    return await risk.assess(db, rules or await risk.load_rules(db, 1), submission, now=at)
+    (decision,) = await risk.assess(db, rules or await risk.load_rules(db, 1), [submission], now=at)
+    return decision
 
 
 def rules_of(decision: risk.Decision) -> list[str]:
@@ -148,10 +149,8 @@ async def test_a_payee_of_more_than_three_sellers_in_a_day_is_held_and_of_one_ne
     rules = await risk.load_rules(db, 1)
 
     async def pay(seller: int, at) -> Outcome:
-        tree = await risk.assess_payee(
-            db, rules, order_id="ord_1", seller_id=f"cus_{seller}", payee_id="pya_1", now=at
-        )
-        return tree.outcome
+        use = risk.PayeeUse(order_id="ord_1", seller_id=f"cus_{seller}", payee_id="pya_1")
+        return (await risk.assess_payees(db, rules, [use], now=at))["ord_1"].outcome
 
     assert [await pay(1, now) for _ in range(9)] == [Outcome.ALLOW] * 9
     assert [await pay(seller, now) for seller in (2, 3, 4)] == [Outcome.ALLOW, Outcome.ALLOW, Outcome.HOLD]

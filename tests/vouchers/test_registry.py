@@ -17,14 +17,14 @@ async def one(db: Db, voucher_id: str) -> vouchers.Voucher:
 
 async def claimed(db: Db, keyring: Keyring, now, *, code="QH0001", order_id="ord_1") -> vouchers.NewVoucher:
     voucher = await enrol_one(db, keyring, code=code, now=now)
-    claim = Claim(voucher.id, voucher.fingerprint)
-    await vouchers.claim(db, [claim], order_id=order_id, claimant_id="cus_1", now=now)
+    claim = Claim(voucher.id, voucher.fingerprint, order_id, "cus_1")
+    await vouchers.claim(db, [claim], now=now)
     return voucher
 
 
 async def sold(db: Db, keyring: Keyring, now) -> vouchers.NewVoucher:
     voucher = await claimed(db, keyring, now)
-    await vouchers.take_title(db, [voucher.id], order_id="ord_1")
+    await vouchers.take_title(db, {voucher.id: "ord_1"})
     await vouchers.reserve(db, [voucher.id])
     await vouchers.assign(db, [voucher.id], holder_id="cus_buyer", now=now)
     return voucher
@@ -36,8 +36,8 @@ async def test_sixty_four_sellers_of_one_code_make_one_claim_and_polite_refusals
 
     async def sell(number: int) -> str:
         async with transaction(pool) as db:
-            claim = Claim(voucher.id, voucher.fingerprint)
-            await vouchers.claim(db, [claim], order_id=f"ord_{number}", claimant_id=f"cus_{number}", now=now)
+            claim = Claim(voucher.id, voucher.fingerprint, f"ord_{number}", f"cus_{number}")
+            await vouchers.claim(db, [claim], now=now)
         return "claimed"
 
     outcomes = await asyncio.gather(*(sell(i) for i in range(64)), return_exceptions=True)
@@ -51,8 +51,11 @@ async def test_a_set_is_claimed_whole_or_not_at_all(pool: Pool, keyring, now):
         free = await enrol_one(db, keyring, code="QH0002", now=now)
     with pytest.raises(NotClaimable) as refusal:
         async with transaction(pool) as db:
-            both = [Claim(taken.id, taken.fingerprint), Claim(free.id, free.fingerprint)]
-            await vouchers.claim(db, both, order_id="ord_2", claimant_id="cus_2", now=now)
+            both = [
+                Claim(taken.id, taken.fingerprint, "ord_2", "cus_2"),
+                Claim(free.id, free.fingerprint, "ord_2", "cus_2"),
+            ]
+            await vouchers.claim(db, both, now=now)
     assert refusal.value.facts == {"vouchers": [taken.id]}
     async with transaction(pool) as db:
         assert (await one(db, free.id)).custody is Custody.SELLER_HELD
@@ -60,23 +63,24 @@ async def test_a_set_is_claimed_whole_or_not_at_all(pool: Pool, keyring, now):
 
 async def test_a_registered_holder_alone_can_offer_their_voucher(db: Db, keyring, now):
     voucher = await enrol_one(db, keyring, code="QH0001", now=now, holder_id="cus_owner")
-    claim = Claim(voucher.id, voucher.fingerprint)
+    claim = Claim(voucher.id, voucher.fingerprint, "ord_1", "cus_thief")
     with pytest.raises(NotClaimable):
-        await vouchers.claim(db, [claim], order_id="ord_1", claimant_id="cus_thief", now=now)
-    await vouchers.claim(db, [claim], order_id="ord_2", claimant_id="cus_owner", now=now)
+        await vouchers.claim(db, [claim], now=now)
+    owners = Claim(voucher.id, voucher.fingerprint, "ord_2", "cus_owner")
+    await vouchers.claim(db, [owners], now=now)
 
 
 @pytest.mark.parametrize("days", [0, -1])
 async def test_an_expired_voucher_is_never_claimed(db: Db, keyring, now, days):
     voucher = await enrol_one(db, keyring, code="QH0001", now=now, days=days)
     with pytest.raises(NotClaimable):
-        claim = Claim(voucher.id, voucher.fingerprint)
-        await vouchers.claim(db, [claim], order_id="ord_1", claimant_id="cus_1", now=now)
+        claim = Claim(voucher.id, voucher.fingerprint, "ord_1", "cus_1")
+        await vouchers.claim(db, [claim], now=now)
 
 
 async def test_a_frozen_voucher_is_neither_claimed_nor_reserved_nor_spent(db: Db, keyring, now):
     voucher = await claimed(db, keyring, now)
-    await vouchers.take_title(db, [voucher.id], order_id="ord_1")
+    await vouchers.take_title(db, {voucher.id: "ord_1"})
     await vouchers.set_integrity(db, [voucher.id], Integrity.FROZEN)
     with pytest.raises(vouchers.CustodyChanged):
         await vouchers.reserve(db, [voucher.id])
@@ -85,13 +89,13 @@ async def test_a_frozen_voucher_is_neither_claimed_nor_reserved_nor_spent(db: Db
     with pytest.raises(vouchers.CannotSpend):
         await vouchers.authorise(db, [Spend(held.id, 1)], now=now)
     with pytest.raises(NotClaimable):
-        claim = Claim(held.id, held.fingerprint)
-        await vouchers.claim(db, [claim], order_id="ord_2", claimant_id="cus_1", now=now)
+        claim = Claim(held.id, held.fingerprint, "ord_2", "cus_1")
+        await vouchers.claim(db, [claim], now=now)
 
 
 async def test_after_rekeying_the_old_code_is_known_but_dead(db: Db, keyring, now):
     voucher = await claimed(db, keyring, now)
-    await vouchers.take_title(db, [voucher.id], order_id="ord_1")
+    await vouchers.take_title(db, {voucher.id: "ord_1"})
     fresh = vouchers.seal_code(keyring, voucher_id=voucher.id, issuer_id="iss_own", code="QH9999")
     await vouchers.rekey(db, [fresh], now=now)
     found = await vouchers.find_by_fingerprints(db, [voucher.fingerprint, fresh.fingerprint])
@@ -105,21 +109,22 @@ async def test_after_rekeying_the_old_code_is_known_but_dead(db: Db, keyring, no
 async def test_a_released_voucher_can_be_offered_again(db: Db, keyring, now):
     voucher = await claimed(db, keyring, now)
     await vouchers.release(db, [voucher.id], order_id="ord_1", reason="issuer_refused", now=now)
-    claim = Claim(voucher.id, voucher.fingerprint)
-    await vouchers.claim(db, [claim], order_id="ord_2", claimant_id="cus_1", now=now)
+    claim = Claim(voucher.id, voucher.fingerprint, "ord_2", "cus_1")
+    await vouchers.claim(db, [claim], now=now)
 
 
 async def test_a_buyer_may_sell_again_what_they_bought(db: Db, keyring, now):
     voucher = await sold(db, keyring, now)
-    claim = Claim(voucher.id, voucher.fingerprint)
+    claim = Claim(voucher.id, voucher.fingerprint, "ord_2", "cus_1")
     with pytest.raises(NotClaimable):
-        await vouchers.claim(db, [claim], order_id="ord_2", claimant_id="cus_1", now=now)
-    await vouchers.claim(db, [claim], order_id="ord_3", claimant_id="cus_buyer", now=now)
+        await vouchers.claim(db, [claim], now=now)
+    buyers = Claim(voucher.id, voucher.fingerprint, "ord_3", "cus_buyer")
+    await vouchers.claim(db, [buyers], now=now)
 
 
 async def test_stock_cannot_be_spent_and_a_holder_cannot_overspend(db: Db, keyring, now):
     stock = await claimed(db, keyring, now)
-    await vouchers.take_title(db, [stock.id], order_id="ord_1")
+    await vouchers.take_title(db, {stock.id: "ord_1"})
     with pytest.raises(vouchers.CannotSpend):
         await vouchers.authorise(db, [Spend(stock.id, 1)], now=now)
     held = await enrol_one(db, keyring, code="QH0002", now=now, face_fen=100)

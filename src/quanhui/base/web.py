@@ -12,9 +12,9 @@ that raises rolls everything back, the key with it, so a failed attempt never po
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from litestar import Response
@@ -23,6 +23,7 @@ from quanhui.base import db as database
 from quanhui.base.access import Actor
 from quanhui.base.db import Db, Pool, load_queries
 from quanhui.base.errors import IdempotencyKeyMissing, IdempotencyKeyReused, Problem
+from quanhui.base.together import Together
 
 queries = load_queries(__file__, "web.sql")
 
@@ -34,6 +35,9 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE_PREFIX = "/problems/"
 
+OK = 200
+
+Ask = TypeVar("Ask")
 View = TypeVar("View")
 
 
@@ -82,22 +86,17 @@ class Call:
         Raises `IdempotencyKeyMissing`, `IdempotencyKeyReused`, and whatever the verb raises. With
         `keep_answer=False` (answers that hold a secret) a repeat runs the verb again instead of replaying.
         """
-        key = self.require_key()
-        request = self.request_hash()
+        self.require_key()
 
         async def work(db: Db) -> Response[View]:
-            kept = await queries.claim(db, actor_id=self.actor.id, key=key, request=request, now=self.now)
-            if kept is not None:
-                if kept["request"] != request:
-                    raise IdempotencyKeyReused
-                if kept["body"] is not None:
-                    return _raw(kept["body"], kept["status"])
+            kept = await _claim_keys(db, [self], now=self.now)
+            if kept:
+                return kept[self]
             view = await verb(db)
-            answer_status = status if isinstance(status, int) else status(view)
-            body = msgspec.json.encode(view)
+            answer = _Answer(msgspec.json.encode(view), status if isinstance(status, int) else status(view))
             if keep_answer:
-                await queries.keep(db, actor_id=self.actor.id, key=key, status=answer_status, body=body)
-            return _raw(body, answer_status)
+                await _keep_answers(db, {self: answer})
+            return answer.response()
 
         return await database.in_transaction(self.pool, work)
 
@@ -122,6 +121,90 @@ class Call:
         if key is None or not KEY.fullmatch(key):
             raise IdempotencyKeyMissing
         return key
+
+
+class Commands(Generic[Ask, View]):
+    """Commands of one kind that many send at once: their verb does a set of them in one transaction.
+
+    Each has an Idempotency-Key and gets an answer of its own, as from `Call.command`.
+    """
+
+    def __init__(
+        self,
+        verb: Callable[[Db, Sequence[Ask], datetime], Awaitable[Sequence[View]]],
+        *,
+        status: Callable[[View], int] = lambda _: OK,
+    ) -> None:
+        self._verb = verb
+        self._status = status
+        self._together: Together[tuple[Call, Ask], Response[View]] = Together(self._work)
+
+    async def do(self, call: Call, ask: Ask, *, about: Sequence[str]) -> Response[View]:
+        """Do what a request asks about some things. Raises as `Call.command`.
+
+        What is asked about one thing, or under one key, is done one after another.
+        """
+        names = frozenset({*about, f"key {call.actor.id} {call.require_key()}"})
+        return await self._together.ask((call, ask), names=names)
+
+    async def _work(self, asked: Sequence[tuple[Call, Ask]]) -> list[Response[View]]:
+        calls = [call for call, _ in asked]
+        now = max(call.now for call in calls)
+
+        async def work(db: Db) -> list[Response[View]]:
+            answers = await _claim_keys(db, calls, now=now)
+            fresh = [(call, ask) for call, ask in asked if call not in answers]
+            views = await self._verb(db, [ask for _, ask in fresh], now) if fresh else []
+            made = {
+                call: _Answer(msgspec.json.encode(view), self._status(view))
+                for (call, _), view in zip(fresh, views, strict=True)
+            }
+            await _keep_answers(db, made)
+            answers |= {call: answer.response() for call, answer in made.items()}
+            return [answers[call] for call in calls]
+
+        return await database.in_transaction(calls[0].pool, work)
+
+
+class _Answer(NamedTuple):
+    body: bytes
+    status: int
+
+    def response(self) -> Response[Any]:
+        return _raw(self.body, self.status)
+
+
+async def _claim_keys(db: Db, calls: Sequence[Call], *, now: datetime) -> dict[Call, Response[Any]]:
+    """Claim the keys of requests; returns the answers of those that were answered before.
+
+    Raises `IdempotencyKeyReused`. A key that is being used elsewhere is waited for.
+    """
+    by_key = {(call.actor.id, call.require_key()): call for call in calls}
+    rows = await queries.claim(
+        db,
+        actor_ids=[actor_id for actor_id, _ in by_key],
+        keys=[key for _, key in by_key],
+        requests=[call.request_hash() for call in by_key.values()],
+        now=now,
+    )
+    answers = {}
+    for row in rows:
+        call = by_key[row["actor_id"], row["key"]]
+        if row["request"] != call.request_hash():
+            raise IdempotencyKeyReused
+        if row["body"] is not None:
+            answers[call] = _raw(row["body"], row["status"])
+    return answers
+
+
+async def _keep_answers(db: Db, answers: Mapping[Call, _Answer]) -> None:
+    await queries.keep(
+        db,
+        actor_ids=[call.actor.id for call in answers],
+        keys=[call.require_key() for call in answers],
+        statuses=[answer.status for answer in answers.values()],
+        bodies=[answer.body for answer in answers.values()],
+    )
 
 
 async def forget_answers(db: Db, *, now: datetime) -> int:

@@ -5,7 +5,7 @@ their issuers (`ask_issuers`, outside any transaction), looked up in the registr
 priced, and answered with one immutable quote for all lines that hold. The price depends on the vouchers
 and the market only.
 
-`accept_quote` claims every voucher by a unique index. Of our own issue: title, new code, ledger and evidence
+`accept_quotes` claims every voucher by a unique index. Of our own issue: title, new code, ledger and evidence
 follow in the same transaction. Of an outside issuer: `lock_at_issuers` first, then title, then
 `rekey_at_issuers`; the payout waits. Either way the fact `buyback.secured` tells settlement to pay and
 redistribution to take the vouchers into stock.
@@ -18,13 +18,15 @@ from quanhui.buyback.acceptance import (
     CANCELLED,
     SECURED,
     TITLE_TRANSFERRED,
+    Acceptance,
     PayoutChoice,
-    accept_quote,
+    accept_quotes,
     mark_returned,
     mark_settled,
 )
+from quanhui.buyback.counter import Counter
 from quanhui.buyback.intake import ask_issuers, read_codes
-from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
+from quanhui.buyback.offer import Offered, Submission, resolve_review, sell_vouchers
 from quanhui.buyback.rules import (
     LINES_MAX,
     Item,
@@ -40,9 +42,10 @@ from quanhui.buyback.store import close_settled, expire_quotes, find_orders, lis
 from quanhui.buyback.terms import Terms, TermsSource
 
 __all__ = [
-    "ACCEPTED", "CANCELLED", "LINES_MAX", "SECURED", "TITLE_TRANSFERRED", "Item", "Line",
-    "Order", "OrderState", "PayoutChoice", "Quote", "QuoteState", "ReadCode", "Refusal", "Submission",
-    "Terms", "TermsSource", "accept_quote", "ask_issuers", "close_settled", "expire_quotes", "find_orders",
+    "ACCEPTED", "CANCELLED", "LINES_MAX", "SECURED", "TITLE_TRANSFERRED", "Acceptance", "Counter", "Item",
+    "Line", "Offered", "Order", "OrderState", "PayoutChoice", "Quote", "QuoteState", "ReadCode", "Refusal",
+    "Submission",
+    "Terms", "TermsSource", "accept_quotes", "ask_issuers", "close_settled", "expire_quotes", "find_orders",
     "list_orders", "lock_order", "mark_returned", "mark_settled", "read_codes", "resolve_review",
     "sell_vouchers",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from quanhui.buyback.errors import (
     QuoteNotOpen,
     VoucherNotAccepted,
 )
-from quanhui.buyback.rules import ORDER, Line, Order, OrderState, Quote, QuoteState
+from quanhui.buyback.rules import ORDER, Line, Order, OrderState, QuoteState
 from quanhui.buyback.terms import Terms
 from quanhui.catalogue import Capability, Issuer, make_code
 from quanhui.compliance import Method
@@ -46,45 +46,46 @@ class PayoutChoice(msgspec.Struct, frozen=True, kw_only=True):
     store_id: str | None = None
 
 
-async def accept_quote(
-    db: Db, terms: Terms, order: Order, quote_id: str, choice: PayoutChoice, *, now: datetime
-) -> Order:
-    """The seller takes the offer. The caller holds the lock on the order.
+class Acceptance(msgspec.Struct, frozen=True):
+    """A seller takes the offer of an order, whose lock the caller holds."""
+
+    order: Order
+    quote_id: str
+    choice: PayoutChoice
+
+
+async def accept_quotes(
+    db: Db, terms: Terms, acceptances: Sequence[Acceptance], *, now: datetime
+) -> list[Order]:
+    """The sellers take the offers: all of them, or none and the reason of the first that cannot be.
 
     Raises `QuoteNotOpen`, `QuoteExpired`, `MethodNotAllowed`, `PayeeNotVerified`, and
     `VoucherNotAccepted` when someone else was first with a voucher.
     """
-    quote = _open_quote(order, quote_id, now=now)
-    order = await _with_choice(db, terms, order, quote, choice, now=now)
-    events = await _claim(db, order, now=now)
-    if all(_is_own(terms, line) for line in order.bought_lines):
-        events += await _take_title(db, order, now=now)
-        events += await _rekey(db, order, _own_codes(terms, order.bought_lines), now=now)
-        fact, state = secured(order), OrderState.SETTLING
-    else:
-        fact, state = Fact(ACCEPTED, order.id), OrderState.ACCEPTED
+    for wanted in acceptances:
+        _require_open(wanted.order, wanted.quote_id, now=now)
+    orders = await _with_choices(db, terms, acceptances, now=now)
+    events = await _claim(db, orders, now=now)
+    own = [order for order in orders if all(_is_own(terms, line) for line in order.bought_lines)]
+    events += await _take_title(db, own, now=now)
+    events += await _rekey(db, {order.id: _own_codes(terms, order.bought_lines) for order in own}, now=now)
     await evidence.record(db, events, now=now)
-    await emit(db, [fact], now=now)
-    return await store.accept_order(db, order, state, quote_id=quote.id, now=now)
+    ours = {order.id for order in own}
+    facts = [secured(order) if order.id in ours else Fact(ACCEPTED, order.id) for order in orders]
+    await emit(db, facts, now=now)
+    states = [OrderState.SETTLING if order.id in ours else OrderState.ACCEPTED for order in orders]
+    return await store.accept_orders(db, orders, states, now=now)
 
 
-async def _take_title(db: Db, order: Order, *, now: datetime) -> list[Event]:
-    """Title to every voucher of the order passes to the platform, and we owe the seller for them."""
-    assert order.quote is not None
-    lines = order.bought_lines
-    await vouchers.take_title(db, _voucher_ids(lines), order_id=order.id)
-    bought = [ledger.BoughtLine(line.product_id or "", line.gross_fen) for line in lines]
-    await ledger.post(
-        db,
-        ledger.postings.buyback_accepted(
-            order.id,
-            seller_id=order.seller_id,
-            lines=bought,
-            fee_fen=order.quote.fee_fen,
-            net_fen=order.quote.net_fen,
-        ),
-        now=now,
+async def _take_title(db: Db, orders: Sequence[Order], *, now: datetime) -> list[Event]:
+    """Title to every voucher of the orders passes to the platform, and we owe the sellers for them."""
+    if not orders:
+        return []
+    await vouchers.take_title(
+        db, {voucher_id: order.id for order in orders for voucher_id in _voucher_ids(order.bought_lines)}
     )
+    transfers = [transfer for order in orders for transfer in _owed(order)]
+    await ledger.post(db, transfers, now=now)
     return [
         Event(
             line.voucher_id or "",
@@ -92,17 +93,29 @@ async def _take_title(db: Db, order: Order, *, now: datetime) -> list[Event]:
             order.id,
             {"gross_fen": line.gross_fen, "fee_fen": line.fee_fen, "net_fen": line.net_fen},
         )
-        for line in lines
+        for order in orders
+        for line in order.bought_lines
     ]
+
+
+def _owed(order: Order) -> list[ledger.Transfer]:
+    assert order.quote is not None
+    return ledger.postings.buyback_accepted(
+        order.id,
+        seller_id=order.seller_id,
+        lines=[ledger.BoughtLine(line.product_id or "", line.gross_fen) for line in order.bought_lines],
+        fee_fen=order.quote.fee_fen,
+        net_fen=order.quote.net_fen,
+    )
 
 
 async def transfer_title(db: Db, terms: Terms, order: Order, *, now: datetime) -> None:
     """After the locks: title passes, own vouchers are re-keyed, and the outside ones wait for theirs."""
     if order.state is not OrderState.ACCEPTED:
         return
-    events = await _take_title(db, order, now=now)
+    events = await _take_title(db, [order], now=now)
     own = [line for line in order.bought_lines if _is_own(terms, line)]
-    events += await _rekey(db, order, _own_codes(terms, own), now=now)
+    events += await _rekey(db, {order.id: _own_codes(terms, own)}, now=now)
     await evidence.record(db, events, now=now)
     await store.move_order(db, order, OrderState.TITLE_TRANSFERRED, now=now)
     await emit(db, [Fact(TITLE_TRANSFERRED, order.id)], now=now)
@@ -112,7 +125,7 @@ async def secure(db: Db, order: Order, codes: Sequence[NewCode], *, now: datetim
     """After the issuers re-keyed: store the new codes, and let payout and stock go ahead."""
     if order.state is not OrderState.TITLE_TRANSFERRED:
         return
-    await evidence.record(db, await _rekey(db, order, codes, now=now), now=now)
+    await evidence.record(db, await _rekey(db, {order.id: codes}, now=now), now=now)
     await store.move_order(db, order, OrderState.SETTLING, now=now)
     await emit(db, [secured(order)], now=now)
 
@@ -187,7 +200,7 @@ def by_issuer(terms: Terms, lines: Sequence[Line]) -> Mapping[str, list[Line]]:
     return grouped
 
 
-def _open_quote(order: Order, quote_id: str, *, now: datetime) -> Quote:
+def _require_open(order: Order, quote_id: str, *, now: datetime) -> None:
     quote = order.quote
     if quote is None or quote.id != quote_id or quote.state is not QuoteState.ISSUED:
         if quote is not None and quote.id == quote_id and quote.state is QuoteState.EXPIRED:
@@ -197,54 +210,78 @@ def _open_quote(order: Order, quote_id: str, *, now: datetime) -> Quote:
         raise QuoteExpired
     if not ORDER.may(order.state, OrderState.ACCEPTED):
         raise OrderNotOpen(state=order.state)
-    return quote
 
 
-async def _with_choice(
-    db: Db, terms: Terms, order: Order, quote: Quote, choice: PayoutChoice, *, now: datetime
-) -> Order:
-    """The order with the chosen way of payment, after checking that it is open and complete."""
+async def _with_choices(
+    db: Db, terms: Terms, acceptances: Sequence[Acceptance], *, now: datetime
+) -> list[Order]:
+    """The orders with the chosen ways of payment, after checking that each is open and complete."""
+    for wanted in acceptances:
+        _require_complete(wanted)
+    uses = [
+        risk.PayeeUse(
+            order_id=wanted.order.id, seller_id=wanted.order.seller_id, payee_id=wanted.choice.payee_id or ""
+        )
+        for wanted in acceptances
+        if wanted.choice.method is Method.CASH
+    ]
+    trees = await _judge_payees(db, terms, uses, now=now) if uses else {}
+    return [_with_choice(wanted, trees.get(wanted.order.id)) for wanted in acceptances]
+
+
+def _require_complete(wanted: Acceptance) -> None:
+    quote, choice = wanted.order.quote, wanted.choice
+    assert quote is not None
     if choice.method not in quote.methods:
         raise MethodNotAllowed(allowed=list(quote.methods))
-    hold_reason = order.hold_reason
     if choice.method is Method.GOODS and not choice.store_id:
         raise MethodNotAllowed(missing="store_id")
-    if choice.method is Method.CASH:
-        if not choice.payee_id:
-            raise MethodNotAllowed(missing="payee_id")
-        payee = (await customers.payees(db, [choice.payee_id])).get(choice.payee_id)
-        if payee is None or payee.customer_id != order.seller_id or payee.closed_at is not None:
+    if choice.method is Method.CASH and not choice.payee_id:
+        raise MethodNotAllowed(missing="payee_id")
+
+
+async def _judge_payees(
+    db: Db, terms: Terms, uses: Sequence[risk.PayeeUse], *, now: datetime
+) -> dict[str, risk.Tree]:
+    """What risk control says of each account, by order; every one must be open and the seller's own."""
+    payees = await customers.payees(db, sorted({use.payee_id for use in uses}))
+    for use in uses:
+        payee = payees.get(use.payee_id)
+        if payee is None or payee.customer_id != use.seller_id or payee.closed_at is not None:
             raise PayeeNotVerified
-        tree = await risk.assess_payee(
-            db,
-            terms.rules,
-            order_id=order.id,
-            seller_id=order.seller_id,
-            payee_id=choice.payee_id,
-            now=now,
-        )
-        hold_reason = hold_reason or next((check.rule for check in tree.deciding()), None)
+    return await risk.assess_payees(db, terms.rules, uses, now=now)
+
+
+def _with_choice(wanted: Acceptance, tree: risk.Tree | None) -> Order:
+    order, choice = wanted.order, wanted.choice
+    held_by_risk = next((check.rule for check in tree.deciding()), None) if tree else None
     return msgspec.structs.replace(
         order,
         method=choice.method,
         payee_id=choice.payee_id if choice.method is Method.CASH else None,
         goods_store_id=choice.store_id if choice.method is Method.GOODS else None,
-        hold_reason=hold_reason,
+        hold_reason=order.hold_reason or held_by_risk,
     )
 
 
-async def _claim(db: Db, order: Order, *, now: datetime) -> list[Event]:
+async def _claim(db: Db, orders: Sequence[Order], *, now: datetime) -> list[Event]:
     claims = [
-        Claim(line.voucher_id or "", line.fingerprint or b"", line.balance_fen) for line in order.bought_lines
+        Claim(line.voucher_id or "", line.fingerprint or b"", order.id, order.seller_id, line.balance_fen)
+        for order in orders
+        for line in order.bought_lines
     ]
     try:
-        await vouchers.claim(db, claims, order_id=order.id, claimant_id=order.seller_id, now=now)
+        await vouchers.claim(db, claims, now=now)
     except vouchers.NotClaimable as lost:
         gone = lost.facts["vouchers"]
         assert isinstance(gone, list)
-        numbers = [line.number for line in order.bought_lines if line.voucher_id in gone]
+        order, numbers = next(
+            (order, numbers)
+            for order in orders
+            if (numbers := [line.number for line in order.bought_lines if line.voucher_id in gone])
+        )
         raise VoucherNotAccepted(order_id=order.id, lines=numbers) from lost
-    return [Event(claim.voucher_id, "claimed", order.id) for claim in claims]
+    return [Event(claim.voucher_id, "claimed", claim.order_id) for claim in claims]
 
 
 def _own_codes(terms: Terms, lines: Sequence[Line]) -> list[NewCode]:
@@ -265,11 +302,17 @@ def _own_codes(terms: Terms, lines: Sequence[Line]) -> list[NewCode]:
     return codes
 
 
-async def _rekey(db: Db, order: Order, codes: Sequence[NewCode], *, now: datetime) -> list[Event]:
-    if not codes:
+async def _rekey(db: Db, codes: Mapping[str, Sequence[NewCode]], *, now: datetime) -> list[Event]:
+    """Replace the codes of vouchers, given by order."""
+    fresh = [code for of_order in codes.values() for code in of_order]
+    if not fresh:
         return []
-    await vouchers.rekey(db, codes, now=now)
-    return [Event(code.voucher_id, "rekeyed", order.id) for code in codes]
+    await vouchers.rekey(db, fresh, now=now)
+    return [
+        Event(code.voucher_id, "rekeyed", order_id)
+        for order_id, of_order in codes.items()
+        for code in of_order
+    ]
 
 
 def _is_own(terms: Terms, line: Line) -> bool:

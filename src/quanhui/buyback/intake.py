@@ -1,6 +1,6 @@
 """From what the seller typed to lines: read the codes, ask outside issuers, look the vouchers up, screen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -98,29 +98,29 @@ async def ask_issuers(
 
 
 async def look_up(
-    db: Db, terms: Terms, codes: Sequence[ReadCode], checks: Mapping[int, BalanceCheck], *, now: datetime
+    db: Db, terms: Terms, asked: Sequence[tuple[ReadCode, BalanceCheck | None]], *, now: datetime
 ) -> dict[bytes, FoundCode]:
-    """Find the vouchers behind the codes; those new to us that their issuer vouches for are registered."""
-    fingerprints = [code.fingerprint for code in codes if code.fingerprint]
-    found = await vouchers.find_by_fingerprints(db, fingerprints)
+    """Find the vouchers behind codes; those new to us that their issuer vouches for are registered."""
+    found = await vouchers.find_by_fingerprints(
+        db, sorted({code.fingerprint for code, _ in asked if code.fingerprint})
+    )
+    vouched = {
+        code.fingerprint: (code, check)
+        for code, check in asked
+        if code.fingerprint and check is not None and check.status is BalanceStatus.KNOWN
+    }
     new = [
         _new_voucher(terms, code, check)
-        for code in codes
-        if code.fingerprint
-        and code.fingerprint not in found
-        and (check := checks.get(code.number)) is not None
-        and check.status is BalanceStatus.KNOWN
+        for fingerprint, (code, check) in vouched.items()
+        if fingerprint not in found
     ]
     if new:
         await vouchers.register(db, new, now=now)
         found |= await vouchers.find_by_fingerprints(db, [voucher.fingerprint for voucher in new])
     fresh = {
-        found[code.fingerprint].voucher.id: check.balance_fen
-        for code in codes
-        if code.fingerprint in found
-        and (check := checks.get(code.number)) is not None
-        and check.status is BalanceStatus.KNOWN
-        and check.balance_fen is not None
+        found[fingerprint].voucher.id: check.balance_fen
+        for fingerprint, (_, check) in vouched.items()
+        if fingerprint in found and check.balance_fen is not None
     }
     if fresh:
         await vouchers.record_balances(db, fresh, now=now)

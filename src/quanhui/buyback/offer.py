@@ -27,6 +27,7 @@ from quanhui.buyback.terms import Terms
 from quanhui.catalogue import BalanceCheck
 from quanhui.compliance import Method
 from quanhui.risk import Outcome
+from quanhui.vouchers import FoundCode
 
 REGION = "CN"
 
@@ -48,42 +49,53 @@ class Offer(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
 
 
-async def sell_vouchers(
-    db: Db,
-    terms: Terms,
-    submission: Submission,
-    codes: Sequence[ReadCode],
-    checks: Mapping[int, BalanceCheck],
-    *,
-    named: frozenset[int] = frozenset(),
-    now: datetime,
-) -> Order:
-    """Take in what a seller offers and answer with a quote, a review, or a rejection with its reasons.
+class Offered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a seller offers: `codes` from `read_codes`, and `checks` by line from `ask_issuers`.
 
-    `codes` come from `read_codes`, `checks` from `ask_issuers`; `named` are the lines whose product the
-    seller named. Lines that are refused stay in the order with their reason; the quote is for the rest.
+    `named` are the lines whose product the seller named.
     """
-    found = await look_up(db, terms, codes, checks, now=now)
-    lines = [
+
+    submission: Submission
+    codes: Sequence[ReadCode]
+    checks: Mapping[int, BalanceCheck] = {}
+    named: frozenset[int] = frozenset()
+
+
+async def sell_vouchers(db: Db, terms: Terms, offered: Sequence[Offered], *, now: datetime) -> list[Order]:
+    """Take in what sellers offer; each is answered with a quote, a review, or a rejection with its reasons.
+
+    Lines that are refused stay in the order with their reason; the quote is for the rest.
+    """
+    asked = [(code, each.checks.get(code.number)) for each in offered for code in each.codes]
+    found = await look_up(db, terms, asked, now=now)
+    offers = [price(terms, _screen(terms, each, found, now=now), now=now) for each in offered]
+    ids = [new_id("ord") for _ in offered]
+    for_risk = [
+        _for_risk(order_id, each.submission, offer)
+        for order_id, each, offer in zip(ids, offered, offers, strict=True)
+    ]
+    decisions = await risk.assess(db, terms.rules, for_risk, now=now)
+    orders = [
+        _order(terms, order_id, each.submission, offer, decision, now=now)
+        for order_id, each, offer, decision in zip(ids, offered, offers, decisions, strict=True)
+    ]
+    await store.insert_orders(db, orders)
+    return orders
+
+
+def _screen(terms: Terms, offered: Offered, found: Mapping[bytes, FoundCode], *, now: datetime) -> list[Line]:
+    return [
         screen(
             code,
             found.get(code.fingerprint) if code.fingerprint else None,
-            checks.get(code.number),
+            offered.checks.get(code.number),
             terms=terms,
-            seller_id=submission.seller_id,
-            named_product=code.number in named,
+            seller_id=offered.submission.seller_id,
+            named_product=code.number in offered.named,
             now=now,
         )
-        for code in codes
+        for code in offered.codes
     ]
-    offer = price(terms, lines, now=now)
-    order_id = new_id("ord")
-    decision = await risk.assess(db, terms.rules, _for_risk(order_id, submission, offer), now=now)
-    order = _order(order_id, submission, offer, decision, now=now)
-    if order.state is OrderState.QUOTED:
-        order = msgspec.structs.replace(order, quote=_quote(terms, order, offer, now=now))
-    await store.insert_order(db, order)
-    return order
 
 
 def price(terms: Terms, lines: Sequence[Line], *, now: datetime) -> Offer:
@@ -146,7 +158,13 @@ def _for_risk(order_id: str, submission: Submission, offer: Offer) -> risk.Submi
 
 
 def _order(
-    order_id: str, submission: Submission, offer: Offer, decision: risk.Decision, *, now: datetime
+    terms: Terms,
+    order_id: str,
+    submission: Submission,
+    offer: Offer,
+    decision: risk.Decision,
+    *,
+    now: datetime,
 ) -> Order:
     outcome = decision.tree.outcome
     reasons = ",".join(check.rule for check in decision.tree.deciding()) or None
@@ -157,7 +175,7 @@ def _order(
         state, reason = OrderState.REJECTED, "every_line_refused"
     elif outcome is Outcome.REVIEW:
         state, reason = OrderState.MANUAL_REVIEW, reasons
-    return Order(
+    order = Order(
         id=order_id,
         seller_id=submission.seller_id,
         state=state,
@@ -174,6 +192,9 @@ def _order(
         updated_at=now,
         lines=offer.lines,
     )
+    if state is not OrderState.QUOTED:
+        return order
+    return msgspec.structs.replace(order, quote=_quote(terms, order, offer, now=now))
 
 
 def _quote(terms: Terms, order: Order, offer: Offer, *, now: datetime) -> Quote:

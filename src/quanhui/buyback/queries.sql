@@ -1,35 +1,41 @@
--- name: insert_order!
--- An order with its lines and, if there is one, its quote.
+-- name: insert_orders!
+-- Orders with their lines and, where there is one, their quotes.
 WITH o AS (
     INSERT INTO buyback.buyback_order (id, seller_id, store_id, device_id, state, long_quote, hold_reason,
         decision_id, reason, created_at, updated_at)
-    VALUES (:id, :seller_id, :store_id, :device_id, :state, :long_quote, :hold_reason, :decision_id, :reason,
-        :now, :now)
+    SELECT id, seller_id, store_id, device_id, state, long_quote, hold_reason, decision_id, reason,
+        created_at, created_at
+    FROM unnest(:ids::text[], :seller_ids::text[], :store_ids::text[], :device_ids::text[], :states::text[],
+        :long_quotes::boolean[], :hold_reasons::text[], :decision_ids::text[], :order_reasons::text[],
+        :created_ats::timestamptz[])
+        AS o(id, seller_id, store_id, device_id, state, long_quote, hold_reason, decision_id, reason,
+             created_at)
 ), q AS (
     INSERT INTO buyback.quote (id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version,
         policy_version, inputs_hash, issued_at, expires_at)
-    SELECT :quote_id::text, :id, 'issued', :gross_fen::bigint, :fee_fen::bigint, :net_fen::bigint,
-        :methods::text[], :model_version::text, :policy_version::text, :inputs_hash::text, :now,
-        :quote_expires_at::timestamptz
-    WHERE :quote_id::text IS NOT NULL
+    SELECT id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version, policy_version,
+        inputs_hash, issued_at, expires_at
+    FROM jsonb_populate_recordset(NULL::buyback.quote, :quotes::jsonb)
 )
 INSERT INTO buyback.line (order_id, number, fingerprint, voucher_id, product_id, tail, refusal, face_fen,
     balance_fen, gross_fen, fee_fen, net_fen, expires_at, reasons)
-SELECT :id, l.number, l.fingerprint, l.voucher_id, l.product_id, l.tail, l.refusal, l.face_fen,
+SELECT l.order_id, l.number, l.fingerprint, l.voucher_id, l.product_id, l.tail, l.refusal, l.face_fen,
     l.balance_fen, l.gross_fen, l.fee_fen, l.net_fen, l.expires_at, l.reasons::jsonb
-FROM unnest(:numbers::int[], :fingerprints::bytea[], :voucher_ids::text[], :product_ids::text[],
-    :tails::text[], :refusals::text[], :face_fens::bigint[], :balance_fens::bigint[], :gross_fens::bigint[],
-    :fee_fens::bigint[], :net_fens::bigint[], :expires_ats::timestamptz[], :reasons::text[])
-    AS l(number, fingerprint, voucher_id, product_id, tail, refusal, face_fen, balance_fen, gross_fen,
-         fee_fen, net_fen, expires_at, reasons);
+FROM unnest(:line_orders::text[], :numbers::int[], :fingerprints::bytea[], :voucher_ids::text[],
+    :product_ids::text[], :tails::text[], :refusals::text[], :face_fens::bigint[], :balance_fens::bigint[],
+    :gross_fens::bigint[], :fee_fens::bigint[], :net_fens::bigint[], :expires_ats::timestamptz[],
+    :reasons::text[])
+    AS l(order_id, number, fingerprint, voucher_id, product_id, tail, refusal, face_fen, balance_fen,
+         gross_fen, fee_fen, net_fen, expires_at, reasons);
 
 -- name: insert_quote!
 -- A fresh quote for an order that a person looked at, with the new prices of its lines.
 WITH q AS (
     INSERT INTO buyback.quote (id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version,
         policy_version, inputs_hash, issued_at, expires_at)
-    VALUES (:quote_id, :id, 'issued', :gross_fen, :fee_fen, :net_fen, :methods::text[], :model_version,
-        :policy_version, :inputs_hash, :now, :quote_expires_at)
+    SELECT id, order_id, state, gross_fen, fee_fen, net_fen, methods, model_version, policy_version,
+        inputs_hash, issued_at, expires_at
+    FROM jsonb_populate_recordset(NULL::buyback.quote, :quotes::jsonb)
 )
 UPDATE buyback.line l
 SET refusal = n.refusal, gross_fen = n.gross_fen, fee_fen = n.fee_fen, net_fen = n.net_fen,
@@ -38,12 +44,12 @@ FROM unnest(:numbers::int[], :refusals::text[], :gross_fens::bigint[], :fee_fens
     :net_fens::bigint[], :reasons::text[]) AS n(number, refusal, gross_fen, fee_fen, net_fen, reasons)
 WHERE l.order_id = :id AND l.number = n.number;
 
--- name: lock_order^
--- One order for update, with its lines and newest quote.
+-- name: lock_orders
+-- Orders for update, in the order of their ids, with their lines and newest quotes.
 SELECT o.*,
     (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.number) FROM buyback.line l WHERE l.order_id = o.id) AS lines,
     (SELECT to_jsonb(q) FROM buyback.quote q WHERE q.order_id = o.id ORDER BY q.id DESC LIMIT 1) AS quote
-FROM buyback.buyback_order o WHERE o.id = :order_id FOR UPDATE OF o;
+FROM buyback.buyback_order o WHERE o.id = ANY(:order_ids::text[]) ORDER BY o.id FOR UPDATE OF o;
 
 -- name: find_orders
 -- Orders by id, with their lines and newest quotes.
@@ -64,13 +70,18 @@ WHERE (:seller_id::text IS NULL OR o.seller_id = :seller_id)
   AND (:before::text IS NULL OR o.id < :before)
 ORDER BY o.id DESC LIMIT :limit;
 
--- name: accept_order!
--- The quote is accepted and the order moves on with the way of payment that was chosen.
-WITH q AS (UPDATE buyback.quote SET state = 'accepted', decided_at = :now WHERE id = :quote_id)
-UPDATE buyback.buyback_order
-SET state = :state, method = :method, payee_id = :payee_id, goods_store_id = :goods_store_id,
-    hold_reason = :hold_reason, updated_at = :now
-WHERE id = :order_id;
+-- name: accept_orders!
+-- The quotes are accepted and the orders move on with the ways of payment that were chosen.
+WITH q AS (
+    UPDATE buyback.quote SET state = 'accepted', decided_at = :now WHERE id = ANY(:quote_ids::text[])
+)
+UPDATE buyback.buyback_order o
+SET state = a.state, method = a.method, payee_id = a.payee_id, goods_store_id = a.goods_store_id,
+    hold_reason = a.hold_reason, updated_at = :now
+FROM unnest(:order_ids::text[], :states::text[], :methods::text[], :payee_ids::text[],
+    :goods_store_ids::text[], :hold_reasons::text[])
+    AS a(id, state, method, payee_id, goods_store_id, hold_reason)
+WHERE o.id = a.id;
 
 -- name: close_quote!
 -- An open quote is declined.

@@ -16,9 +16,10 @@ from quanhui.base.ids import new_id
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
 from quanhui.base.web import Call, ProblemView
 from quanhui.buyback import errors, store
-from quanhui.buyback.acceptance import PayoutChoice, accept_quote
+from quanhui.buyback.acceptance import PayoutChoice
+from quanhui.buyback.counter import Accepting, Counter, Offering
 from quanhui.buyback.intake import ask_issuers, read_codes
-from quanhui.buyback.offer import Submission, resolve_review, sell_vouchers
+from quanhui.buyback.offer import Offered, Submission, resolve_review
 from quanhui.buyback.rules import (
     LINES_MAX,
     ORDER,
@@ -28,7 +29,7 @@ from quanhui.buyback.rules import (
     QuoteState,
 )
 from quanhui.buyback.terms import TermsSource
-from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view, rejection_view
+from quanhui.buyback.views import DecisionView, OrderView, decision_view, order_view
 from quanhui.catalogue import BalanceCheck, Connectors
 from quanhui.compliance import Method
 
@@ -106,6 +107,7 @@ async def sell(
     call: NamedDependency[Call],
     terms: NamedDependency[TermsSource],
     connectors: NamedDependency[Connectors],
+    counter: NamedDependency[Counter],
     data: JSONBody[SellBody],
 ) -> Response[OrderView | ProblemView]:
     """Sell vouchers 提交券码
@@ -123,14 +125,9 @@ async def sell(
         checks = await ask_issuers(connectors, codes, now=call.now)
     named = frozenset(number for number, item in enumerate(data.items, 1) if item.product_id)
     submission = Submission(seller_id=call.actor.id, device_id=call.device_id, long_quote=data.long_quote)
-
-    async def verb(db: Db) -> OrderView | ProblemView:
-        order = await sell_vouchers(db, present, submission, codes, checks, named=named, now=call.now)
-        if order.state is OrderState.REJECTED:
-            return rejection_view(order)
-        return order_view(order, present.catalogue)
-
-    return await call.command(verb, status=lambda view: getattr(view, "status", 201))
+    offered = Offered(submission=submission, codes=codes, checks=checks, named=named)
+    about = [call.actor.id, f"device {call.device_id}"] if call.device_id else [call.actor.id]
+    return await counter.sell.do(call, Offering(present, offered), about=about)
 
 
 @post(
@@ -143,6 +140,7 @@ async def sell(
 async def accept(
     call: NamedDependency[Call],
     terms: NamedDependency[TermsSource],
+    counter: NamedDependency[Counter],
     order_id: OrderId,
     data: JSONBody[AcceptBody],
 ) -> Response[OrderView]:
@@ -151,15 +149,10 @@ async def accept(
     Title passes and the payout starts. Vouchers of our own issue are ours in this call. Those of outside
     issuers are claimed now and locked at their issuer within seconds; follow the order's state.
     """
-    present = await terms.get(call.pool, call.now)
     choice = PayoutChoice(method=data.method, payee_id=data.payee_id, store_id=data.store_id)
-
-    async def verb(db: Db) -> OrderView:
-        order = await _own_order(db, call, "buyback.sell", order_id)
-        order = await accept_quote(db, present, order, data.quote_id, choice, now=call.now)
-        return order_view(order, present.catalogue)
-
-    return await call.command(verb)
+    present = await terms.get(call.pool, call.now)
+    accepting = Accepting(call.actor, present, order_id, data.quote_id, choice)
+    return await counter.accept.do(call, accepting, about=[order_id])
 
 
 @post(

@@ -12,49 +12,40 @@ from quanhui.buyback.rules import CLOSED_AFTER, Line, Order, OrderState, Quote, 
 queries = load_queries(__file__)
 
 
-async def insert_order(db: Db, order: Order) -> None:
-    await queries.insert_order(
+async def insert_orders(db: Db, orders: Sequence[Order]) -> None:
+    lines = [(order.id, line) for order in orders for line in order.lines]
+    await queries.insert_orders(
         db,
-        id=order.id,
-        seller_id=order.seller_id,
-        store_id=order.store_id,
-        device_id=order.device_id,
-        state=order.state,
-        long_quote=order.long_quote,
-        hold_reason=order.hold_reason,
-        decision_id=order.decision_id,
-        reason=order.reason,
-        now=order.created_at,
-        **_quote_arguments(order.quote),
-        **_line_arguments(order.lines),
-        fingerprints=[line.fingerprint for line in order.lines],
-        voucher_ids=[line.voucher_id for line in order.lines],
-        product_ids=[line.product_id for line in order.lines],
-        tails=[line.tail for line in order.lines],
-        face_fens=[line.face_fen for line in order.lines],
-        balance_fens=[line.balance_fen for line in order.lines],
-        expires_ats=[line.expires_at for line in order.lines],
+        ids=[order.id for order in orders],
+        seller_ids=[order.seller_id for order in orders],
+        store_ids=[order.store_id for order in orders],
+        device_ids=[order.device_id for order in orders],
+        states=[order.state for order in orders],
+        long_quotes=[order.long_quote for order in orders],
+        hold_reasons=[order.hold_reason for order in orders],
+        decision_ids=[order.decision_id for order in orders],
+        order_reasons=[order.reason for order in orders],
+        created_ats=[order.created_at for order in orders],
+        quotes=_quotes([order.quote for order in orders if order.quote]),
+        line_orders=[order_id for order_id, _ in lines],
+        **_line_arguments([line for _, line in lines]),
+        fingerprints=[line.fingerprint for _, line in lines],
+        voucher_ids=[line.voucher_id for _, line in lines],
+        product_ids=[line.product_id for _, line in lines],
+        tails=[line.tail for _, line in lines],
+        face_fens=[line.face_fen for _, line in lines],
+        balance_fens=[line.balance_fen for _, line in lines],
+        expires_ats=[line.expires_at for _, line in lines],
     )
 
 
 async def insert_quote(db: Db, quote: Quote, lines: Sequence[Line]) -> None:
-    await queries.insert_quote(
-        db, id=quote.order_id, now=quote.issued_at, **_quote_arguments(quote), **_line_arguments(lines)
-    )
+    await queries.insert_quote(db, id=quote.order_id, quotes=_quotes([quote]), **_line_arguments(lines))
 
 
-def _quote_arguments(quote: Quote | None) -> dict[str, Any]:
-    return {
-        "quote_id": quote and quote.id,
-        "gross_fen": quote and quote.gross_fen,
-        "fee_fen": quote and quote.fee_fen,
-        "net_fen": quote and quote.net_fen,
-        "methods": quote and quote.methods,
-        "model_version": quote and quote.model_version,
-        "policy_version": quote and quote.policy_version,
-        "inputs_hash": quote and quote.inputs_hash,
-        "quote_expires_at": quote and quote.expires_at,
-    }
+def _quotes(quotes: Sequence[Quote]) -> list[dict[str, Any]]:
+    """Quotes as JSON for `jsonb_to_recordset`: their methods are arrays of different lengths."""
+    return [msgspec.to_builtins(quote) for quote in quotes]
 
 
 def _line_arguments(lines: Sequence[Line]) -> dict[str, Any]:
@@ -70,8 +61,12 @@ def _line_arguments(lines: Sequence[Line]) -> dict[str, Any]:
 
 async def lock_order(db: Db, order_id: str) -> Order | None:
     """One order, locked until the transaction ends."""
-    row = await queries.lock_order(db, order_id=order_id)
-    return _order(row) if row else None
+    return (await lock_orders(db, [order_id])).get(order_id)
+
+
+async def lock_orders(db: Db, order_ids: Sequence[str]) -> dict[str, Order]:
+    """Orders by id, locked until the transaction ends; unknown ids are absent."""
+    return {row["id"]: _order(row) for row in await queries.lock_orders(db, order_ids=order_ids)}
 
 
 async def find_orders(db: Db, order_ids: Sequence[str]) -> list[Order]:
@@ -89,21 +84,30 @@ async def list_orders(
     return [_order(row) for row in rows]
 
 
-async def accept_order(db: Db, order: Order, state: OrderState, *, quote_id: str, now: datetime) -> Order:
-    await queries.accept_order(
+async def accept_orders(
+    db: Db, orders: Sequence[Order], states: Sequence[OrderState], *, now: datetime
+) -> list[Order]:
+    quotes = [order.quote for order in orders if order.quote]
+    await queries.accept_orders(
         db,
-        order_id=order.id,
-        quote_id=quote_id,
-        state=state,
-        method=order.method,
-        payee_id=order.payee_id,
-        goods_store_id=order.goods_store_id,
-        hold_reason=order.hold_reason,
+        order_ids=[order.id for order in orders],
+        quote_ids=[quote.id for quote in quotes],
+        states=states,
+        methods=[order.method for order in orders],
+        payee_ids=[order.payee_id for order in orders],
+        goods_store_ids=[order.goods_store_id for order in orders],
+        hold_reasons=[order.hold_reason for order in orders],
         now=now,
     )
-    assert order.quote is not None
-    quote = msgspec.structs.replace(order.quote, state=QuoteState.ACCEPTED)
-    return msgspec.structs.replace(order, state=state, quote=quote, updated_at=now)
+    return [
+        msgspec.structs.replace(
+            order,
+            state=state,
+            quote=msgspec.structs.replace(quote, state=QuoteState.ACCEPTED),
+            updated_at=now,
+        )
+        for order, state, quote in zip(orders, states, quotes, strict=True)
+    ]
 
 
 async def close_quote(db: Db, order_id: str, state: QuoteState, *, now: datetime) -> None:

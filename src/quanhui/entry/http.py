@@ -35,7 +35,7 @@ from quanhui.base.errors import (
     Unauthenticated,
 )
 from quanhui.base.web import JSON, PROBLEM_JSON, Call, problem_view
-from quanhui.buyback import routes as buyback
+from quanhui.buyback import Counter, routes as buyback
 from quanhui.catalogue import CatalogueCache, routes as catalogue
 from quanhui.customers import authenticate as authenticate_customer, routes as customers
 from quanhui.entry import openapi, operations, pages
@@ -128,12 +128,14 @@ def app_from_environment() -> Litestar:
 def create_app(settings: Settings) -> Litestar:
     """The whole API. Raises `AssertionError` when a route does not declare who may call it."""
     catalogues = CatalogueCache()
+    counter = Counter()
     api = Router(
         "/v1",
         route_handlers=[handler for domain in DOMAINS for handler in domain.handlers],
         dependencies={
             "call": Provide(_call),
             "catalogues": Provide(lambda: catalogues, sync_to_thread=False),
+            "counter": Provide(lambda: counter, sync_to_thread=False),
             "passwords": Provide(_passwords(settings), sync_to_thread=False),
             **{name: Provide(_from_desk(name), sync_to_thread=False) for name in FROM_DESK},
         },

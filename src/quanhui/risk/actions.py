@@ -1,17 +1,20 @@
 """Verbs of risk: they count what happens and answer; they move nothing."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from quanhui.base.db import Db
+from quanhui.base.db import Db, Row
 from quanhui.base.ids import new_id
 from quanhui.risk import store
-from quanhui.risk.rules import Check, RuleBook, Tree, judge
+from quanhui.risk.rules import Activity, Check, PayeeUse, RuleBook, Tree, judge
 
 NEAR_LIMITS_FEN = (500_000, 1_000_000, 5_000_000)
 NEAR_SHARE_BPS = 9_500
 """Amounts from 95% of a reporting limit up to just under it are a sign of structuring 拆分."""
+MEASURES = ("refusals_1h", "offers_24h", "amount_fen_24h", "near_limit_24h")
+"""What is counted of an account and of a device."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,47 +36,78 @@ class Decision(msgspec.Struct, frozen=True):
     tree: Tree
 
 
-async def assess(db: Db, book: RuleBook, submission: Submission, *, now: datetime) -> Decision:
-    """Count a submission, judge it by the rules, and keep the decision with its tree."""
-    account, device = f"account:{submission.seller_id}", f"device:{submission.device_id}"
-    rows = await store.observe(
-        db,
-        [account, device] if submission.device_id else [account],
-        offers=submission.offered,
-        refusals=submission.refused,
-        amount_fen=submission.amount_fen,
-        near_limit=int(_is_near_limit(submission.amount_fen)),
-        now=now,
-    )
+async def assess(
+    db: Db, book: RuleBook, submissions: Sequence[Submission], *, now: datetime
+) -> list[Decision]:
+    """Count submissions, judge each by the rules, and keep the decisions with their trees."""
+    counted = await store.observe(db, [seen for each in submissions for seen in _activity(each)], now=now)
+    judged = [
+        (each.order_id, judge(book, _measures(each, counted), each.line_checks)) for each in submissions
+    ]
+    return await _keep(db, book, judged, now=now)
+
+
+def _activity(submission: Submission) -> list[Activity]:
+    keys = [_account(submission)]
+    if submission.device_id:
+        keys.append(_device(submission))
+    return [
+        Activity(
+            key=key,
+            offers=submission.offered,
+            refusals=submission.refused,
+            amount_fen=submission.amount_fen,
+            near_limit=int(_is_near_limit(submission.amount_fen)),
+        )
+        for key in keys
+    ]
+
+
+def _measures(submission: Submission, counted: Mapping[str, Row]) -> dict[str, int]:
     measures = {"order_amount_fen": submission.amount_fen}
-    for row in rows:
-        kind = "account" if row["key"] == account else "device"
-        measures |= {
-            f"{kind}_refusals_1h": row["refusals_1h"],
-            f"{kind}_offers_24h": row["offers_24h"],
-            f"{kind}_amount_fen_24h": row["amount_fen_24h"],
-            f"{kind}_near_limit_24h": row["near_limit_24h"],
-        }
-    return await _keep(db, book, submission.order_id, judge(book, measures, submission.line_checks), now=now)
+    for kind, key in (("account", _account(submission)), ("device", _device(submission))):
+        if row := counted.get(key):
+            measures |= {f"{kind}_{name}": row[name] for name in MEASURES}
+    return measures
 
 
-async def assess_payee(
-    db: Db, book: RuleBook, *, order_id: str, seller_id: str, payee_id: str, now: datetime
-) -> Tree:
-    """Judge the account that a seller wants to be paid to. Only an outcome other than allow is kept."""
-    sellers = await store.observe_payee(db, payee_id=payee_id, seller_id=seller_id, now=now)
-    tree = judge(_only(book, "payee_sellers_24h"), {"payee_sellers_24h": sellers}, ())
-    if tree.deciding():
-        await _keep(db, book, order_id, tree, now=now)
-    return tree
+def _account(submission: Submission) -> str:
+    return f"account:{submission.seller_id}"
 
 
-async def _keep(db: Db, book: RuleBook, subject: str, tree: Tree, *, now: datetime) -> Decision:
-    decision = Decision(new_id("rsk"), tree)
-    await store.keep_decision(
-        db, decision_id=decision.id, subject=subject, tree=tree, rules=book.version, now=now
-    )
-    return decision
+def _device(submission: Submission) -> str:
+    return f"device:{submission.device_id}"
+
+
+async def assess_payees(
+    db: Db, book: RuleBook, uses: Sequence[PayeeUse], *, now: datetime
+) -> dict[str, Tree]:
+    """Judge the accounts that sellers want to be paid to; the trees by order.
+
+    Only an outcome other than allow is kept.
+    """
+    sellers = await store.observe_payees(db, uses, now=now)
+    rules = _only(book, "payee_sellers_24h")
+    trees = {use.order_id: judge(rules, {"payee_sellers_24h": sellers[use.payee_id]}, ()) for use in uses}
+    await _keep(db, book, [(order_id, tree) for order_id, tree in trees.items() if tree.deciding()], now=now)
+    return trees
+
+
+async def _keep(
+    db: Db, book: RuleBook, judged: Sequence[tuple[str, Tree]], *, now: datetime
+) -> list[Decision]:
+    """Put decisions on record, each about a subject."""
+    decisions = [Decision(new_id("rsk"), tree) for _, tree in judged]
+    if decisions:
+        await store.keep_decisions(
+            db,
+            ids=[decision.id for decision in decisions],
+            subjects=[subject for subject, _ in judged],
+            trees=[decision.tree for decision in decisions],
+            rules=book.version,
+            now=now,
+        )
+    return decisions
 
 
 def _only(book: RuleBook, measure: str) -> RuleBook:

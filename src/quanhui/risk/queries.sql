@@ -3,14 +3,17 @@
 SELECT code, measure, threshold, outcome, shadow, reason_zh, reason_en FROM risk.rule ORDER BY code;
 
 -- name: observe
--- Count this submission for each of its keys and tell what the last hour and day add up to, itself included.
+-- Count submissions for each of their keys and tell what the last hour and day add up to, these included.
 -- Of the clock hour before this one, as large a share counts as of it lies within the last sixty minutes.
 WITH given AS (
-    SELECT * FROM unnest(:keys::text[]) AS g(key)
+    SELECT key, sum(offers)::int AS offers, sum(refusals)::int AS refusals,
+           sum(amount_fen)::bigint AS amount_fen, sum(near_limit)::int AS near_limit
+    FROM unnest(:keys::text[], :offers::int[], :refusals::int[], :amounts::bigint[], :near_limits::int[])
+        AS g(key, offers, refusals, amount_fen, near_limit)
+    GROUP BY key
 ), counted AS (
     INSERT INTO risk.activity AS a (key, hour, offers, refusals, amount_fen, near_limit)
-    SELECT key, date_trunc('hour', :now::timestamptz), :offers::int, :refusals::int, :amount_fen::bigint,
-           :near_limit::int
+    SELECT key, date_trunc('hour', :now::timestamptz), offers, refusals, amount_fen, near_limit
     FROM given ORDER BY key
     ON CONFLICT (key, hour) DO UPDATE SET
         offers = a.offers + excluded.offers, refusals = a.refusals + excluded.refusals,
@@ -29,19 +32,29 @@ SELECT key,
 FROM (SELECT * FROM counted UNION ALL SELECT * FROM earlier) AS both_parts
 GROUP BY key;
 
--- name: observe_payee$
--- Note who is paid to an account and tell how many different sellers were in the last day.
-WITH noted AS (
-    INSERT INTO risk.payee_use (payee_id, seller_id, last_at) VALUES (:payee_id, :seller_id, :now)
+-- name: observe_payees
+-- Note who is paid to which account and tell how many different sellers each had in the last day.
+WITH given AS (
+    SELECT DISTINCT payee_id, seller_id FROM unnest(:payee_ids::text[], :seller_ids::text[]) AS g(payee_id, seller_id)
+), noted AS (
+    INSERT INTO risk.payee_use (payee_id, seller_id, last_at)
+    SELECT payee_id, seller_id, :now FROM given ORDER BY payee_id, seller_id
     ON CONFLICT (payee_id, seller_id) DO UPDATE SET last_at = excluded.last_at
+    RETURNING payee_id, seller_id
+), recent AS (
+    SELECT payee_id, seller_id FROM noted
+    UNION
+    SELECT u.payee_id, u.seller_id FROM risk.payee_use u
+    WHERE u.payee_id = ANY(:payee_ids::text[]) AND u.last_at > :now::timestamptz - interval '24 hours'
 )
-SELECT 1 + count(*) FROM risk.payee_use
-WHERE payee_id = :payee_id AND seller_id <> :seller_id AND last_at > :now::timestamptz - interval '24 hours';
+SELECT payee_id, count(*) AS sellers FROM recent GROUP BY payee_id;
 
--- name: keep_decision!
--- Store a decision with its tree.
+-- name: keep_decisions!
+-- Store decisions with their trees.
 INSERT INTO risk.decision (id, subject, outcome, tree, rules, at)
-VALUES (:id, :subject, :outcome, :tree, :rules, :now);
+SELECT id, subject, outcome, tree::jsonb, :rules, :now
+FROM unnest(:ids::text[], :subjects::text[], :outcomes::text[], :trees::text[])
+    AS d(id, subject, outcome, tree);
 
 -- name: find_decision^
 -- A decision with its tree.

@@ -55,6 +55,24 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     reason_en: str = ""
 
 
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What one submission adds to the counters of an account or a device."""
+
+    key: str
+    offers: int
+    refusals: int
+    amount_fen: int
+    near_limit: int
+
+
+class PayeeUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A seller wants to be paid for an order to an account."""
+
+    order_id: str
+    seller_id: str
+    payee_id: str
+
+
 class Tree(msgspec.Struct, frozen=True):
     """The outcome and every check that led to it."""
 

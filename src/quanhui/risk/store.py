@@ -7,7 +7,7 @@ import msgspec
 
 from quanhui.base.cached import Cached
 from quanhui.base.db import Db, Reader, Row, load_queries
-from quanhui.risk.rules import Check, KeptDecision, Outcome, Rule, RuleBook, Tree
+from quanhui.risk.rules import Activity, Check, KeptDecision, Outcome, PayeeUse, Rule, RuleBook, Tree
 
 queries = load_queries(__file__)
 
@@ -24,36 +24,41 @@ def cached_rules() -> Cached[RuleBook]:
     return Cached("risk", load_rules)
 
 
-async def observe(
-    db: Db,
-    keys: Sequence[str],
-    *,
-    offers: int,
-    refusals: int,
-    amount_fen: int,
-    near_limit: int,
-    now: datetime,
-) -> list[Row]:
-    rows: list[Row] = await queries.observe(
-        db, keys=keys, offers=offers, refusals=refusals, amount_fen=amount_fen, near_limit=near_limit, now=now
-    )
-    return rows
-
-
-async def observe_payee(db: Db, *, payee_id: str, seller_id: str, now: datetime) -> int:
-    count: int = await queries.observe_payee(db, payee_id=payee_id, seller_id=seller_id, now=now)
-    return count
-
-
-async def keep_decision(
-    db: Db, *, decision_id: str, subject: str, tree: Tree, rules: str, now: datetime
-) -> None:
-    await queries.keep_decision(
+async def observe(db: Db, seen: Sequence[Activity], *, now: datetime) -> dict[str, Row]:
+    rows = await queries.observe(
         db,
-        id=decision_id,
-        subject=subject,
-        outcome=tree.outcome,
-        tree=msgspec.to_builtins(tree.checks),
+        keys=[each.key for each in seen],
+        offers=[each.offers for each in seen],
+        refusals=[each.refusals for each in seen],
+        amounts=[each.amount_fen for each in seen],
+        near_limits=[each.near_limit for each in seen],
+        now=now,
+    )
+    return {row["key"]: row for row in rows}
+
+
+async def observe_payees(db: Db, uses: Sequence[PayeeUse], *, now: datetime) -> dict[str, int]:
+    rows = await queries.observe_payees(
+        db, payee_ids=[use.payee_id for use in uses], seller_ids=[use.seller_id for use in uses], now=now
+    )
+    return {row["payee_id"]: row["sellers"] for row in rows}
+
+
+async def keep_decisions(
+    db: Db,
+    *,
+    ids: Sequence[str],
+    subjects: Sequence[str],
+    trees: Sequence[Tree],
+    rules: str,
+    now: datetime,
+) -> None:
+    await queries.keep_decisions(
+        db,
+        ids=ids,
+        subjects=subjects,
+        outcomes=[tree.outcome for tree in trees],
+        trees=[msgspec.json.encode(tree.checks).decode() for tree in trees],
         rules=rules,
         now=now,
     )

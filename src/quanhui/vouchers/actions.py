@@ -3,7 +3,7 @@
 The caller appends the evidence: the registry says what is, the story says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from quanhui.base.db import Db, Row
@@ -48,29 +48,26 @@ async def register(db: Db, vouchers: Sequence[NewVoucher], *, now: datetime) -> 
     return await store.register(db, vouchers, now=now)
 
 
-async def claim(db: Db, claims: Sequence[Claim], *, order_id: str, claimant_id: str, now: datetime) -> None:
-    """Claim every voucher for an order, or raise `NotClaimable` naming those that someone else has.
+async def claim(db: Db, claims: Sequence[Claim], *, now: datetime) -> None:
+    """Claim every voucher for its order, or raise `NotClaimable` naming those that someone else has.
 
     At most one live claim per fingerprint is held by a unique index; who comes second waits for the first
     to commit and is then refused. Needs the voucher clear, unexpired, with nothing set aside, at least
     `least_fen` left on it, and offered by its holder of record (or by the bearer, where none is recorded).
     """
-    claimed = await store.claim(
-        db,
-        claims,
-        order_id=order_id,
-        claimant_id=claimant_id,
-        from_custody=CUSTODY.before(Custody.CLAIMED),
-        now=now,
-    )
-    lost = sorted({claim.voucher_id for claim in claims} - claimed)
+    claimed = await store.claim(db, claims, from_custody=CUSTODY.before(Custody.CLAIMED), now=now)
+    wanted = {(claim.voucher_id, claim.order_id) for claim in claims}
+    lost = sorted({voucher_id for voucher_id, _ in wanted - claimed})
     if lost:
         raise NotClaimable(vouchers=lost)
 
 
-async def take_title(db: Db, voucher_ids: Sequence[str], *, order_id: str) -> None:
-    """Make the platform holder of record of what was claimed in this order; raises `CustodyChanged`."""
-    _require_all(voucher_ids, await store.take_title(db, voucher_ids, order_id=order_id))
+async def take_title(db: Db, orders: Mapping[str, str]) -> None:
+    """Make the platform holder of record of vouchers, each claimed in the order named beside its id.
+
+    Raises `CustodyChanged`.
+    """
+    _require_all(list(orders), await store.take_title(db, orders))
 
 
 async def rekey(db: Db, codes: Sequence[NewCode], *, now: datetime) -> None:

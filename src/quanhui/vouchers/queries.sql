@@ -51,28 +51,29 @@ FROM unnest(:voucher_ids::text[], :balances_fen::bigint[]) AS b(voucher_id, bala
 WHERE v.id = b.voucher_id;
 
 -- name: claim
--- Claim vouchers for an order: rows are locked by id, and the unique index lets one live claim through.
+-- Claim vouchers for orders: rows are locked by id, and the unique index lets one live claim through.
 WITH wanted AS (
-    SELECT * FROM unnest(:voucher_ids::text[], :fingerprints::bytea[], :least_fens::bigint[])
-        AS w(voucher_id, fingerprint, least_fen)
+    SELECT * FROM unnest(:voucher_ids::text[], :fingerprints::bytea[], :order_ids::text[],
+        :claimant_ids::text[], :least_fens::bigint[])
+        AS w(voucher_id, fingerprint, order_id, claimant_id, least_fen)
 ), locked AS (
-    SELECT v.id, w.fingerprint
+    SELECT v.id, w.fingerprint, w.order_id, w.claimant_id
     FROM vouchers.voucher v
     JOIN wanted w ON w.voucher_id = v.id
     JOIN vouchers.code c ON c.fingerprint = w.fingerprint AND c.voucher_id = v.id AND c.live
     WHERE v.custody = ANY(:from_custody::text[]) AND v.integrity = 'clear'
-      AND (v.holder_id IS NULL OR v.holder_id = :claimant_id) AND v.expires_at > :now
+      AND (v.holder_id IS NULL OR v.holder_id = w.claimant_id) AND v.expires_at > :now
       AND v.authorised_fen = 0 AND v.verified_fen - v.captured_fen >= w.least_fen
     ORDER BY v.id FOR UPDATE OF v
 ), claimed AS (
     INSERT INTO vouchers.claim (fingerprint, voucher_id, order_id, claimant_id, claimed_at)
-    SELECT fingerprint, id, :order_id, :claimant_id, :now FROM locked
+    SELECT fingerprint, id, order_id, claimant_id, :now FROM locked
     ON CONFLICT DO NOTHING
-    RETURNING voucher_id
+    RETURNING voucher_id, order_id
 )
 UPDATE vouchers.voucher v SET custody = 'claimed'
 FROM claimed WHERE v.id = claimed.voucher_id
-RETURNING v.id;
+RETURNING claimed.voucher_id, claimed.order_id;
 
 -- name: live_claims
 -- Who has a live claim on these vouchers, and in which order.
@@ -80,11 +81,11 @@ SELECT voucher_id, order_id, claimant_id FROM vouchers.claim
 WHERE voucher_id = ANY(:voucher_ids::text[]) AND released_at IS NULL;
 
 -- name: take_title
--- The platform becomes holder of record of vouchers claimed in this order.
+-- The platform becomes holder of record of vouchers, each claimed in the order named beside it.
 UPDATE vouchers.voucher v SET custody = 'platform_held', holder_id = 'platform'
-FROM vouchers.claim c
-WHERE v.id = ANY(:voucher_ids::text[]) AND v.custody = 'claimed'
-  AND c.voucher_id = v.id AND c.order_id = :order_id AND c.released_at IS NULL
+FROM unnest(:voucher_ids::text[], :order_ids::text[]) AS t(voucher_id, order_id)
+JOIN vouchers.claim c ON c.voucher_id = t.voucher_id AND c.order_id = t.order_id AND c.released_at IS NULL
+WHERE v.id = t.voucher_id AND v.custody = 'claimed'
 RETURNING v.id;
 
 -- name: rekey

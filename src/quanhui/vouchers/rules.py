@@ -150,13 +150,15 @@ class NewCode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """One voucher that a seller hands over in an order, by the fingerprint of the code they showed.
+    """One voucher that a claimant hands over in an order, by the fingerprint of the code they showed.
 
     `least_fen` is what must still be left on it.
     """
 
     voucher_id: str
     fingerprint: bytes
+    order_id: str
+    claimant_id: str
     least_fen: int = 0
 
 

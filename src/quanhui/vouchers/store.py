@@ -1,6 +1,6 @@
 """Rows of the registry to types and back. The SQL stands in `queries.sql`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from quanhui.base.db import Db, Row, load_queries
@@ -124,22 +124,21 @@ async def claim(
     db: Db,
     claims: Sequence[Claim],
     *,
-    order_id: str,
-    claimant_id: str,
     from_custody: Sequence[str],
     now: datetime,
-) -> set[str]:
+) -> set[tuple[str, str]]:
+    """Pairs of voucher and order that came about."""
     rows = await queries.claim(
         db,
         voucher_ids=[claim.voucher_id for claim in claims],
         fingerprints=[claim.fingerprint for claim in claims],
+        order_ids=[claim.order_id for claim in claims],
+        claimant_ids=[claim.claimant_id for claim in claims],
         least_fens=[claim.least_fen for claim in claims],
-        order_id=order_id,
-        claimant_id=claimant_id,
         from_custody=from_custody,
         now=now,
     )
-    return _ids(rows)
+    return {(row["voucher_id"], row["order_id"]) for row in rows}
 
 
 async def live_claims(db: Db, voucher_ids: Sequence[str]) -> dict[str, str]:
@@ -148,8 +147,8 @@ async def live_claims(db: Db, voucher_ids: Sequence[str]) -> dict[str, str]:
     return {row["voucher_id"]: row["order_id"] for row in rows}
 
 
-async def take_title(db: Db, voucher_ids: Sequence[str], *, order_id: str) -> set[str]:
-    return _ids(await queries.take_title(db, voucher_ids=voucher_ids, order_id=order_id))
+async def take_title(db: Db, orders: Mapping[str, str]) -> set[str]:
+    return _ids(await queries.take_title(db, voucher_ids=list(orders), order_ids=list(orders.values())))
 
 
 async def rekey(db: Db, codes: Sequence[NewCode], *, now: datetime) -> set[str]:
