@@ -115,6 +115,29 @@ END $$;
 
 COMMENT ON FUNCTION ledger.fold(at timestamp with time zone) IS 'Add the settled legs of deferred accounts to their rows; returns how many transfers. Transaction ids belong to this cluster: copies are made physically (base backup, replica), never by dump and restore elsewhere';
 
+CREATE FUNCTION ledger.guard_own_funds() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    own  bigint := (SELECT a.id FROM ledger.account a WHERE a.code = 'own_funds');
+    ours bigint;
+BEGIN
+    IF own IS NULL OR NOT EXISTS (SELECT FROM posted p WHERE p.src = own) THEN
+        RETURN NULL;
+    END IF;
+    -- One at a time: two that each take what is left would together take more.
+    PERFORM pg_advisory_xact_lock(hashtext('ledger.own_funds'));
+    SELECT b.balance_fen INTO ours FROM ledger.balance b WHERE b.code = 'client:clearing';
+    IF coalesce(ours, 0) < 0 THEN
+        RAISE EXCEPTION 'own funds would take % fen that belong to others', -ours
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'no_money_of_others';
+    END IF;
+    RETURN NULL;
+END $$;
+
+COMMENT ON FUNCTION ledger.guard_own_funds() IS 'Statement trigger: money comes into own funds only while the client book holds as much of ours';
+
 CREATE FUNCTION ledger.judge_keys(keys text[], srcs bigint[], dsts bigint[], amounts bigint[], events text[], subjects text[], reversed bigint[]) RETURNS text[]
     LANGUAGE plpgsql
     AS $$
@@ -496,12 +519,20 @@ CREATE TABLE buyback.buyback_order (
     reason text COLLATE pg_catalog."C",
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    dealing text DEFAULT 'principal'::text NOT NULL COLLATE pg_catalog."C",
+    custodian_ref text COLLATE pg_catalog."C",
+    CONSTRAINT buyback_order_dealing CHECK ((dealing = ANY (ARRAY['principal'::text, 'consignment'::text]))),
     CONSTRAINT buyback_order_method_check CHECK ((method = ANY (ARRAY['cash'::text, 'stored_value'::text, 'goods'::text]))),
-    CONSTRAINT buyback_order_state_check CHECK ((state = ANY (ARRAY['submitted'::text, 'screening'::text, 'manual_review'::text, 'quoted'::text, 'accepted'::text, 'title_transferred'::text, 'settling'::text, 'settled'::text, 'closed'::text, 'rejected'::text, 'appealed'::text, 'quote_expired'::text, 'declined'::text, 'cancelled'::text, 'clawback_open'::text, 'recovered'::text, 'written_off'::text])))
+    CONSTRAINT buyback_order_state_check CHECK ((state = ANY (ARRAY['submitted'::text, 'screening'::text, 'manual_review'::text, 'quoted'::text, 'accepted'::text, 'title_transferred'::text, 'settling'::text, 'settled'::text, 'closed'::text, 'rejected'::text, 'appealed'::text, 'quote_expired'::text, 'declined'::text, 'cancelled'::text, 'clawback_open'::text, 'recovered'::text, 'written_off'::text]))),
+    CONSTRAINT consignment_has_custodian CHECK (((dealing = 'consignment'::text) = (custodian_ref IS NOT NULL)))
 )
 WITH (fillfactor='80');
 
 COMMENT ON TABLE buyback.buyback_order IS 'One deal with a seller 回收单, from submission on';
+
+COMMENT ON COLUMN buyback.buyback_order.dealing IS 'principal: own money, the platform owns the voucher; consignment: an institution splits the money';
+
+COMMENT ON COLUMN buyback.buyback_order.custodian_ref IS 'Of a consignment: the number under which the institution holds and splits the money';
 
 CREATE TABLE buyback.line (
     order_id text NOT NULL COLLATE pg_catalog."C",
@@ -1322,7 +1353,11 @@ CREATE TABLE redistribution.purchase (
     received_fen bigint,
     paid_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
+    dealing text DEFAULT 'principal'::text NOT NULL COLLATE pg_catalog."C",
+    custodian_ref text COLLATE pg_catalog."C",
+    CONSTRAINT consignment_has_custodian CHECK (((dealing = 'consignment'::text) = (custodian_ref IS NOT NULL))),
     CONSTRAINT paid_in_full CHECK (((state <> 'paid'::text) OR ((received_fen = total_fen) AND (paid_at IS NOT NULL)))),
+    CONSTRAINT purchase_dealing CHECK ((dealing = ANY (ARRAY['principal'::text, 'consignment'::text]))),
     CONSTRAINT purchase_received_fen_check CHECK ((received_fen > 0)),
     CONSTRAINT purchase_state CHECK ((state = ANY (ARRAY['pending_payment'::text, 'paid'::text, 'closed'::text, 'refund_due'::text, 'refunded'::text]))),
     CONSTRAINT purchase_total_fen_check CHECK ((total_fen > 0))
@@ -1336,6 +1371,10 @@ COMMENT ON COLUMN redistribution.purchase.reason IS 'Why it was closed or has to
 COMMENT ON COLUMN redistribution.purchase.payment_no IS 'The number of the institution for the payment, once it was asked';
 
 COMMENT ON COLUMN redistribution.purchase.closing_at IS 'When closing the payment at the institution was asked for';
+
+COMMENT ON COLUMN redistribution.purchase.dealing IS 'principal: own money, the platform owns the voucher; consignment: an institution splits the money';
+
+COMMENT ON COLUMN redistribution.purchase.custodian_ref IS 'Of a consignment: the number under which the institution holds and splits the money';
 
 CREATE TABLE redistribution.purchase_item (
     purchase_id text NOT NULL COLLATE pg_catalog."C",
@@ -2136,6 +2175,8 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.transfe
 CREATE TRIGGER never_closed BEFORE DELETE OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
 
 CREATE TRIGGER never_lost BEFORE DELETE OR TRUNCATE ON ledger.fold_mark FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
+
+CREATE TRIGGER no_money_of_others AFTER INSERT ON ledger.transfer REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION ledger.guard_own_funds();
 
 CREATE TRIGGER only_by_folding BEFORE INSERT OR UPDATE ON ledger.fold_mark FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 

@@ -227,3 +227,45 @@ CREATE TRIGGER statement_dispute_moves BEFORE UPDATE ON redemption.statement_dis
     WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION base.guard_move('statement_dispute', 'state');
 CREATE TRIGGER merchant_transfer_moves BEFORE UPDATE ON redemption.merchant_transfer FOR EACH ROW
     WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION base.guard_move('merchant_transfer', 'state');
+
+-- No money of others: every order says whose money it moves, and the platform takes out only what is its own.
+-- The reasoning stands in docs/adr/0011-no-money-of-others.md.
+
+ALTER TABLE buyback.buyback_order
+    ADD COLUMN dealing text COLLATE "C" NOT NULL DEFAULT 'principal'
+        CONSTRAINT buyback_order_dealing CHECK (dealing IN ('principal', 'consignment')),
+    ADD COLUMN custodian_ref text COLLATE "C",
+    ADD CONSTRAINT consignment_has_custodian CHECK ((dealing = 'consignment') = (custodian_ref IS NOT NULL));
+COMMENT ON COLUMN buyback.buyback_order.dealing IS 'principal: own money, the platform owns the voucher; consignment: an institution splits the money';
+COMMENT ON COLUMN buyback.buyback_order.custodian_ref IS 'Of a consignment: the number under which the institution holds and splits the money';
+
+ALTER TABLE redistribution.purchase
+    ADD COLUMN dealing text COLLATE "C" NOT NULL DEFAULT 'principal'
+        CONSTRAINT purchase_dealing CHECK (dealing IN ('principal', 'consignment')),
+    ADD COLUMN custodian_ref text COLLATE "C",
+    ADD CONSTRAINT consignment_has_custodian CHECK ((dealing = 'consignment') = (custodian_ref IS NOT NULL));
+COMMENT ON COLUMN redistribution.purchase.dealing IS 'principal: own money, the platform owns the voucher; consignment: an institution splits the money';
+COMMENT ON COLUMN redistribution.purchase.custodian_ref IS 'Of a consignment: the number under which the institution holds and splits the money';
+
+CREATE FUNCTION ledger.guard_own_funds() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own  bigint := (SELECT a.id FROM ledger.account a WHERE a.code = 'own_funds');
+    ours bigint;
+BEGIN
+    IF own IS NULL OR NOT EXISTS (SELECT FROM posted p WHERE p.src = own) THEN
+        RETURN NULL;
+    END IF;
+    -- One at a time: two that each take what is left would together take more.
+    PERFORM pg_advisory_xact_lock(hashtext('ledger.own_funds'));
+    SELECT b.balance_fen INTO ours FROM ledger.balance b WHERE b.code = 'client:clearing';
+    IF coalesce(ours, 0) < 0 THEN
+        RAISE EXCEPTION 'own funds would take % fen that belong to others', -ours
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'no_money_of_others';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION ledger.guard_own_funds IS
+    'Statement trigger: money comes into own funds only while the client book holds as much of ours';
+CREATE TRIGGER no_money_of_others AFTER INSERT ON ledger.transfer REFERENCING NEW TABLE AS posted
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.guard_own_funds();

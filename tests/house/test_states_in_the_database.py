@@ -11,6 +11,7 @@ import pytest
 import quanhui
 from quanhui.base.access import ActorKind, Scope
 from quanhui.base.db import Db
+from quanhui.base.money import Dealing
 from quanhui.base.states import Machine, machine
 from quanhui.buyback.rules import OrderState, QuoteState, Refusal
 from quanhui.catalogue import Capability, CheckAlgorithm, LegalClass, ProductStatus
@@ -40,6 +41,7 @@ from quanhui.vouchers import Custody, Integrity, Value
 
 COLUMNS: dict[str, type[StrEnum]] = {
     "base.role_grant.scope": Scope,
+    "buyback.buyback_order.dealing": Dealing,
     "buyback.buyback_order.method": Method,
     "buyback.buyback_order.state": OrderState,
     "buyback.line.refusal": Refusal,
@@ -68,6 +70,7 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "redemption.statement_line.kind": LineKind,
     "redistribution.dispute.decision": Decision,
     "redistribution.listing.state": ListingState,
+    "redistribution.purchase.dealing": Dealing,
     "redistribution.purchase.state": PurchaseState,
     "risk.decision.outcome": Outcome,
     "settlement.attempt.state": AttemptState,

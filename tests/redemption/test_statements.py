@@ -4,11 +4,13 @@ from datetime import date, timedelta
 
 import asyncpg
 import pytest
+from factories.payouts import secured, sellers
 from factories.tills import issue, open_trade, spend
 
-from quanhui import ledger, redemption
+from quanhui import ledger, redemption, settlement, story
 from quanhui.base.db import Db, Pool, transaction
 from quanhui.base.errors import MalformedRequest
+from quanhui.base.outbox import Job
 from quanhui.ledger import postings
 from quanhui.redemption import State
 from quanhui.redemption.merchants import agreeing, drawing, paying, store
@@ -333,3 +335,19 @@ async def test_two_runs_at_once_draw_a_day_once(pool: Pool, keyring, now):
         await other.execute("RESET lock_timeout")
     async with transaction(pool) as db:
         assert await redemption.draw_statements(db, now=now + MORNING_AFTER) == 0
+
+
+async def test_goods_handed_over_stand_on_the_statement_of_the_stores_merchant(db: Db, keyring, trade, now):
+    ((seller_id, _),) = await sellers(db, keyring, 1, now=now)
+    job = await secured(db, keyring, seller_id=seller_id, payee_id=None, now=now, method="goods")
+    await settlement.open_payouts(db, [job], now=now)
+    (payout_id,) = [row["id"] for row in await db.fetch("SELECT id FROM settlement.payout")]
+    clerk = {"store_id": trade.till.store_id, "actor_id": "opr_clerk", "now": now}
+    await settlement.hand_over_goods(db, [payout_id], **clerk)
+    heard = Job(2, settlement.PAYOUT_SUCCEEDED, payout_id, {"payout_id": payout_id}, 0)
+    for _ in range(2):
+        await story.owe_for_goods(db, [heard], now)
+    statement = await draw(db, trade.till.merchant_id, now=now + MORNING_AFTER)
+    (line,) = await lines(db, statement)
+    assert (line.kind, line.subject, line.amount_fen, line.fee_fen) == ("goods", payout_id, 92_00, 0)
+    assert await position(db, trade.till.merchant_id) == statement.net_fen == 92_00

@@ -1,9 +1,17 @@
 """Money is whole fen 分. Every division names its rounding; nothing is ever a float."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 BPS = 10_000
 """Basis points in one: a rate of 800 is 8%."""
+
+
+class Dealing(StrEnum):
+    """Whose money an order moves: our own for a voucher we own, or others', split by an institution."""
+
+    PRINCIPAL = "principal"
+    CONSIGNMENT = "consignment"
 
 
 def share_floor(amount_fen: int, rate_bps: int) -> int:

@@ -24,6 +24,7 @@ from quanhui.ledger import postings as postings
 from quanhui.ledger.actions import (
     accounts,
     balances,
+    chart_at,
     fold,
     post,
     postings_of,
@@ -61,6 +62,7 @@ __all__ = [
     "TrialLine",
     "accounts",
     "balances",
+    "chart_at",
     "fold",
     "post",
     "postings",

@@ -49,6 +49,12 @@ def fund_institution(funding_id: str, *, institution: str, amount_fen: int) -> l
     return _transfers(funding_id, "institution_funded", _across(custody(institution), OWN_FUNDS, amount_fen))
 
 
+def own_money_withdrawn(withdrawal_id: str, *, institution: str, amount_fen: int) -> list[Transfer]:
+    """The platform takes own money out of custody: own_funds → custody. Refused beyond what is its own."""
+    legs = _into_client(OWN_FUNDS, custody(institution), amount_fen)
+    return _transfers(withdrawal_id, "own_money_withdrawn", legs)
+
+
 def buyback_accepted(
     order_id: str, *, seller_id: str, lines: Sequence[BoughtLine], fee_fen: int, net_fen: int
 ) -> list[Transfer]:

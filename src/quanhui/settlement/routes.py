@@ -18,6 +18,7 @@ from quanhui.base.web import Call
 from quanhui.ledger import postings
 from quanhui.settlement import store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
+from quanhui.settlement.custody.routes import handlers as custody_handlers
 from quanhui.settlement.errors import CallbackRefused
 from quanhui.settlement.gateway import Institution
 from quanhui.settlement.reports import take_events
@@ -289,4 +290,5 @@ handlers: list[HTTPRouteHandler] = [
     hand_over,
     get_stored_value,
     take_callback,
+    *custody_handlers,
 ]

@@ -54,7 +54,7 @@ def as_pdf(statement: Statement, lines: Sequence[Line], *, merchant: str) -> byt
     document.build(
         [
             Paragraph("商户结算单 Merchant statement", heading),
-            Paragraph(f"{merchant} · {statement.day.isoformat()} · {statement.id}", plain),
+            Paragraph(f"{merchant} / {statement.day.isoformat()} / {statement.id}", plain),
             Paragraph("金额单位：元 Amounts in yuan (CNY)", plain),
             Spacer(1, 4 * mm),
             sums,

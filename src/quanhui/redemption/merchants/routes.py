@@ -29,7 +29,7 @@ READ = needs("statements.read", Scope.MERCHANT, Scope.ALL)
 CONFIRM = needs("statements.confirm", Scope.MERCHANT)
 
 MOST_DISPUTES = 1000
-MOST_LINES = {"pdf": 5_000, "xlsx": 100_000}
+MOST_LINES = {"pdf": 2_000, "xlsx": 100_000}
 DAY = r"^\d{4}-\d{2}-\d{2}$"
 PDF = "application/pdf"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -163,7 +163,7 @@ async def download_statement(
 ) -> Response[bytes]:
     """Download a statement 下载结算单
 
-    As PDF to read (at most 5,000 lines), or Excel with amounts in whole fen (at most 100,000).
+    As PDF to read (at most 2,000 lines), or Excel with amounts in whole fen (at most 100,000).
     """
     most = MOST_LINES[file_kind]
 
