@@ -695,6 +695,20 @@ COMMENT ON TABLE compliance.policy IS 'How a legal class may be bought back, by 
 
 COMMENT ON COLUMN compliance.policy.confirmed IS 'False: from general knowledge, to be confirmed by counsel before use';
 
+CREATE TABLE compliance.stored_value_limit (
+    holding text NOT NULL COLLATE pg_catalog."C",
+    effective_from date NOT NULL,
+    limit_fen bigint NOT NULL,
+    clause_zh text NOT NULL,
+    clause_en text NOT NULL,
+    CONSTRAINT stored_value_limit_holding CHECK ((holding = ANY (ARRAY['registered'::text, 'bearer'::text]))),
+    CONSTRAINT stored_value_limit_limit_fen_check CHECK ((limit_fen >= 0))
+);
+
+COMMENT ON TABLE compliance.stored_value_limit IS 'How much stored value one holder may have, from a Shanghai day on';
+
+COMMENT ON COLUMN compliance.stored_value_limit.holding IS 'registered: the holder''s name is verified; bearer: it is not';
+
 CREATE TABLE customers.consent (
     id text NOT NULL COLLATE pg_catalog."C",
     customer_id text NOT NULL COLLATE pg_catalog."C",
@@ -1779,6 +1793,9 @@ ALTER TABLE ONLY catalogue.product
 
 ALTER TABLE ONLY compliance.policy
     ADD CONSTRAINT policy_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY compliance.stored_value_limit
+    ADD CONSTRAINT stored_value_limit_pkey PRIMARY KEY (holding, effective_from);
 
 ALTER TABLE ONLY customers.consent
     ADD CONSTRAINT consent_pkey PRIMARY KEY (id);

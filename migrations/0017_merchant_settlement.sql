@@ -269,3 +269,24 @@ COMMENT ON FUNCTION ledger.guard_own_funds IS
     'Statement trigger: money comes into own funds only while the client book holds as much of ours';
 CREATE TRIGGER no_money_of_others AFTER INSERT ON ledger.transfer REFERENCING NEW TABLE AS posted
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.guard_own_funds();
+
+-- Stored value: the issuer's single-purpose card, up to a limit that is policy.
+
+CREATE TABLE compliance.stored_value_limit (
+    holding        text COLLATE "C" NOT NULL CONSTRAINT stored_value_limit_holding CHECK (holding IN ('registered', 'bearer')),
+    effective_from date NOT NULL,
+    limit_fen      bigint NOT NULL CHECK (limit_fen >= 0),
+    clause_zh      text NOT NULL,
+    clause_en      text NOT NULL,
+    PRIMARY KEY (holding, effective_from)
+);
+COMMENT ON TABLE compliance.stored_value_limit IS 'How much stored value one holder may have, from a Shanghai day on';
+COMMENT ON COLUMN compliance.stored_value_limit.holding IS 'registered: the holder''s name is verified; bearer: it is not';
+INSERT INTO compliance.stored_value_limit (holding, effective_from, limit_fen, clause_zh, clause_en) VALUES
+    ('registered', '2012-11-01', 500000, '单用途商业预付卡管理办法：记名卡（含充值后）不超过 5,000 元',
+     'Single-purpose card rules: registered cards up to 5,000 yuan, also after a top-up'),
+    ('bearer', '2012-11-01', 100000, '单用途商业预付卡管理办法：不记名卡（含充值后）不超过 1,000 元',
+     'Single-purpose card rules: bearer cards up to 1,000 yuan, also after a top-up');
+
+INSERT INTO settlement.reason (code, handling, zh, en) VALUES
+    ('stored_value_limit', NULL, '储值余额将超过单用途卡限额', 'Stored value would exceed the limit for one holder');

@@ -15,7 +15,7 @@ from quanhui.base.money import Dealing
 from quanhui.base.states import Machine, machine
 from quanhui.buyback.rules import OrderState, QuoteState, Refusal
 from quanhui.catalogue import Capability, CheckAlgorithm, LegalClass, ProductStatus
-from quanhui.compliance import Method
+from quanhui.compliance import Holding, Method
 from quanhui.customers import ConsentPurpose, IdentityLevel, MemberRole, PayeeKind, Status as CustomerStatus
 from quanhui.ledger import Book, Kind
 from quanhui.places import RegionLevel, StoreKind
@@ -51,6 +51,7 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "catalogue.product.legal_class": LegalClass,
     "catalogue.product.status": ProductStatus,
     "compliance.policy.methods": Method,
+    "compliance.stored_value_limit.holding": Holding,
     "customers.consent.purpose": ConsentPurpose,
     "customers.customer.identity_level": IdentityLevel,
     "customers.customer.status": CustomerStatus,

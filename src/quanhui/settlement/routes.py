@@ -23,6 +23,7 @@ from quanhui.settlement.errors import CallbackRefused
 from quanhui.settlement.gateway import Institution
 from quanhui.settlement.reports import take_events
 from quanhui.settlement.rules import Payout, State
+from quanhui.settlement.stored_value.routes import handlers as stored_value_handlers
 from quanhui.settlement.views import (
     READ,
     PayoutDetail,
@@ -291,4 +292,5 @@ handlers: list[HTTPRouteHandler] = [
     get_stored_value,
     take_callback,
     *custody_handlers,
+    *stored_value_handlers,
 ]

@@ -110,6 +110,7 @@ class Hold(StrEnum):
     VOUCHER_FROZEN = "voucher_frozen"
     TITLE_NOT_TAKEN = "title_not_taken"
     ABOVE_LIMIT = "above_limit"
+    STORED_VALUE_LIMIT = "stored_value_limit"
 
 
 class Flag(StrEnum):
