@@ -40,7 +40,7 @@ from quanhui.verifier import verify_growth
 
 CLIENTS = 12
 SELLERS = 600
-VOUCHERS = 20_000
+VOUCHERS = 40_000
 EVERY_S = 7.0
 STEADY_S = 0.5
 BACK_WITHIN_S = 60
