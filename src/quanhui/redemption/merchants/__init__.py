@@ -8,7 +8,7 @@ The merchant confirms, or disputes lines with a reason; silence agrees after thr
 dispute and a second person settles it: a correction is one more line. `release_statements` makes what is
 agreed due, or carries what comes to nothing or less forward to the merchant's next statement.
 
-Money moves in the ledger when it has moved at the bank: one person records the transfer by the bank's
-reference, another confirms it, and then the fee and the payment are posted together. What is taken back after
-that stands on the next statement.
+The platform does not send these payments itself yet. Money moves in the ledger when it has moved at the bank:
+one person records the transfer by the bank's reference, another confirms it, and then the fee and the payment
+are posted together. What is taken back after that stands on the next statement.
 """
