@@ -44,7 +44,7 @@ class NotFound(Problem):
 
     code, status = "not-found", 404
     zh, en = "未找到该内容", "Nothing here by that name"
-    remedy_zh = "请检查编号;若属于他人,您无权查看。"
+    remedy_zh = "请检查编号；若属于他人，您无权查看。"
     remedy_en = "Check the id; what belongs to others is not shown."
 
 
@@ -62,7 +62,7 @@ class Unauthenticated(Problem):
 
     code, status = "unauthenticated", 401
     zh, en = "请先登录", "Sign in first"
-    remedy_zh = "登录后重试;登录可能已过期或被注销。"
+    remedy_zh = "登录后重试；登录可能已过期或被注销。"
     remedy_en = "Sign in and try again; the session may have expired or been revoked."
 
 
@@ -79,7 +79,7 @@ class TooManyAttempts(Problem):
     """A limit on attempts was reached; `retry_after_s` says when to come back."""
 
     code, status = "too-many-attempts", 429
-    zh, en = "尝试次数过多,请稍后再试", "Too many attempts"
+    zh, en = "尝试次数过多，请稍后再试", "Too many attempts"
     remedy_zh = "请在提示的时间后再试。"
     remedy_en = "Wait for the time given, then try again."
 
@@ -98,7 +98,7 @@ class IdempotencyKeyReused(Problem):
 
     code, status = "idempotency-key-reused", 409
     zh, en = "该 Idempotency-Key 已用于其他请求", "This Idempotency-Key belongs to another request"
-    remedy_zh = "新的操作请使用新的键;重试请保持请求内容不变。"
+    remedy_zh = "新的操作请使用新的键；重试请保持请求内容不变。"
     remedy_en = "Use a new key for a new command; repeat the body unchanged on a retry."
 
 
@@ -107,5 +107,5 @@ class OutsideUnavailable(Problem):
 
     code, status = "outside-unavailable", 503
     zh, en = "外部机构暂时无法响应", "An outside party is not answering"
-    remedy_zh = "请稍后用同一个键重试,不会重复处理。"
+    remedy_zh = "请稍后用同一个键重试，不会重复处理。"
     remedy_en = "Retry later with the same key; nothing is processed twice."

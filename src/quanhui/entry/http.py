@@ -92,6 +92,7 @@ DATABASE_AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.DeadlockDetectedError,
+    asyncpg.InternalClientError,  # what the driver makes of a server that dies while it answers
 )
 
 log = structlog.get_logger()

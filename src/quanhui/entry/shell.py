@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from quanhui.base.clock import SHANGHAI
 from quanhui.base.money import yuan
 from quanhui.entry import settings as settings_module
 from quanhui.entry.settings import Settings
@@ -176,6 +178,28 @@ def purchase(purchase: str) -> None:
 
 
 @shell.command(rich_help_panel=BUY)
+def pay(purchase: str) -> None:
+    """Pay for a purchase as the buyer's phone would; only where the institution is the sandbox. 模拟付款。"""
+    import aiohttp
+
+    settings = _settings()
+    if settings.in_production:
+        _fail("只有沙箱可以代付 · only the sandbox plays the buyer's phone")
+    found = _call(lambda api: api.get(f"/v1/market/purchases/{purchase}"))
+
+    async def play() -> bool:
+        url = f"{settings.institution_url}/control/payments/pay"
+        async with aiohttp.ClientSession() as http, http.post(url, json={"out_no": found["out_no"]}) as paid:
+            return paid.ok
+
+    if not asyncio.run(play()):
+        _fail("支付机构未收到这笔付款单 · the institution does not know of it yet: try again in a second")
+    out.print(
+        f"[green]✓[/] Paid 已付款；几秒后可揭码 · reveal it in a few seconds: quanhui reveal {purchase}"
+    )
+
+
+@shell.command(rich_help_panel=BUY)
 def reveal(purchase: str) -> None:
     """Show the codes you bought. 揭码。"""
     codes = _call(lambda api: api.post(f"/v1/market/purchases/{purchase}/reveal", {}))
@@ -250,7 +274,9 @@ def _call(work: Callable[[Any], Awaitable[Answer]]) -> Answer:
     try:
         return asyncio.run(run())
     except ApiProblem as problem:
-        _fail(f"{problem}\n  {problem.view.get('detail', '')}\n  {problem.view.get('detail_en', '')}")
+        wait_s = problem.view.get("facts", {}).get("retry_after_s")
+        wait = f"\n  {wait_s} 秒后再试 · try again in {wait_s} s" if wait_s else ""
+        _fail(f"{problem}\n  {problem.view.get('detail', '')}\n  {problem.view.get('detail_en', '')}{wait}")
     except aiohttp.ClientConnectionError:
         _fail("平台未启动 · nothing answers: start it with `quanhui run`")
 
@@ -289,17 +315,23 @@ def _show_order(order: Mapping[str, Any]) -> None:
     ]
     _show_table(("#", "Product 券种", "Code 券码", "Value 估值", "Fee 服务费", "Net 到手", ""), rows)
     if order["quote"] and order["quote"]["state"] == "issued":
-        until = order["quote"]["expires_at"]
+        until = _local(order["quote"]["expires_at"])
         out.print(
             f"You get 到手 [bold]{_net_of(order)}[/] 元, until 有效至 {until}: quanhui accept {order['id']}"
         )
 
 
 def _show_purchase(purchase: Mapping[str, Any]) -> None:
-    total = yuan(purchase["total_fen"])
-    out.print(
-        f"[bold]{purchase['id']}[/] {purchase['state']} {total} 元, pay under 付款单号 {purchase['out_no']}"
-    )
+    out.print(f"[bold]{purchase['id']}[/] {purchase['state']} {yuan(purchase['total_fen'])} 元")
+    if purchase["state"] == "pending_payment":
+        out.print(f"Pay under 付款单号 {purchase['out_no']}, by 最晚 {_local(purchase['reserved_until'])}")
+        if not _settings().in_production:
+            out.print(f"Or play the buyer's phone 模拟付款: quanhui pay {purchase['id']}")
+
+
+def _local(instant: str) -> str:
+    """An instant of the API as people here read it."""
+    return f"{datetime.fromisoformat(instant).astimezone(SHANGHAI):%Y-%m-%d %H:%M:%S}"
 
 
 def _show_redemption(redemption: Mapping[str, Any]) -> None:

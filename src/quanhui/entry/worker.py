@@ -189,6 +189,7 @@ def _is_lost(error: Exception) -> bool:
         asyncpg.PostgresConnectionError,
         asyncpg.InterfaceError,
         asyncpg.OperatorInterventionError,
+        asyncpg.InternalClientError,  # what the driver makes of a server that dies while it answers
     )
     still_there = (
         TimeoutError,  # an OSError: a statement took too long
