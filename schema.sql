@@ -285,6 +285,29 @@ $$;
 
 COMMENT ON FUNCTION ledger.fold_lag(at timestamp with time zone, OUT transfers bigint, OUT oldest_s bigint, OUT same_cluster boolean) IS 'How many transfers wait to be folded (counted to a million), for how long the oldest has, and whether the transaction ids are those of this cluster';
 
+CREATE FUNCTION ledger.guard_own_funds() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    own  bigint := (SELECT a.id FROM ledger.account a WHERE a.code = 'own_funds');
+    ours bigint;
+BEGIN
+    IF own IS NULL OR NOT EXISTS (SELECT FROM posted p WHERE p.src = own) THEN
+        RETURN NULL;
+    END IF;
+    -- One at a time: two that each take what is left would together take more.
+    PERFORM pg_advisory_xact_lock(hashtext('ledger.own_funds'));
+    SELECT b.balance_fen INTO ours FROM ledger.balance b WHERE b.code = 'client:clearing';
+    IF coalesce(ours, 0) < 0 THEN
+        RAISE EXCEPTION 'own funds would take % fen that belong to others', -ours
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'no_money_of_others';
+    END IF;
+    RETURN NULL;
+END $$;
+
+COMMENT ON FUNCTION ledger.guard_own_funds() IS 'Statement trigger: money comes into own funds only while the client book holds as much of ours';
+
 CREATE FUNCTION ledger.guard_transfers() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -596,6 +619,93 @@ $$;
 
 COMMENT ON FUNCTION places.distance_m(lon_a double precision, lat_a double precision, lon_b double precision, lat_b double precision) IS 'Great-circle metres (haversine) on a sphere of the mean radius of the Earth';
 
+CREATE FUNCTION redemption.check_statement() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    found record;
+BEGIN
+    SELECT count(*) AS n, coalesce(sum(l.amount_fen), 0) AS gross, coalesce(sum(l.fee_fen), 0) AS fee INTO found
+    FROM redemption.statement_line l WHERE l.merchant_id = NEW.merchant_id AND l.day = NEW.day;
+    IF (found.n, found.gross, found.fee) IS DISTINCT FROM
+       (NEW.lines::bigint, NEW.lines_gross_fen::numeric, NEW.lines_fee_fen::numeric) THEN
+        RAISE EXCEPTION 'statement % is not the sum of its lines', NEW.id
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'statement_is_its_lines';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE FUNCTION redemption.fee_bps_on(merchant text, day date) RETURNS integer
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT coalesce((
+        SELECT CASE WHEN c.valid_to IS NULL OR day < c.valid_to THEN c.fee_bps ELSE 0 END
+        FROM redemption.merchant_contract c
+        WHERE c.merchant_id = merchant AND c.valid_from <= day ORDER BY c.valid_from DESC LIMIT 1), 0)
+$$;
+
+COMMENT ON FUNCTION redemption.fee_bps_on(merchant text, day date) IS 'The fee rate of a merchant on a Shanghai day, in basis points';
+
+CREATE FUNCTION redemption.fee_fen(amount_fen bigint, fee_bps integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT (amount_fen * fee_bps + 5000) / 10000
+$$;
+
+COMMENT ON FUNCTION redemption.fee_fen(amount_fen bigint, fee_bps integer) IS 'The fee on an amount that is not negative, rounded half up to the fen';
+
+CREATE FUNCTION redemption.guard_new_lines() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM added a JOIN redemption.statement s ON s.merchant_id = a.merchant_id AND s.day = a.day
+               WHERE s.state <> 'disputed' OR a.kind <> 'correction') THEN
+        RAISE EXCEPTION 'the lines of a drawn statement are frozen'
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'lines_are_frozen';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION redemption.refuse_line_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'lines of statements are only ever added'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'lines_are_frozen';
+END $$;
+
+CREATE FUNCTION settlement.collect_custody() RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    low xid8;
+    high xid8;
+    copied bigint;
+BEGIN
+    SELECT m.collected_to INTO low FROM settlement.custody_mark m FOR UPDATE;
+    -- Every transaction below the oldest running one has ended, so none can add a leg there any more.
+    high := pg_snapshot_xmin(pg_current_snapshot());
+    IF high <= low THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO settlement.custody_leg (id, channel, kind, out_no, amount_fen, booked_at, day)
+    SELECT t.id, substr(a.code, length('custody:') + 1), e.kind,
+           replace(split_part(coalesce(r.purchase_id, t.subject), '-', 1), '_', ''),
+           t.amount_fen, t.event_at, (t.event_at AT TIME ZONE 'Asia/Shanghai')::date
+    FROM ledger.transfer t
+    JOIN settlement.bill_event e ON e.event = t.event
+    JOIN ledger.account a ON a.prefix = 'custody' AND a.id IN (t.src, t.dst)
+    LEFT JOIN redistribution.refund r ON t.event = 'payment_to_return' AND r.id = t.subject
+    WHERE t.xid >= low AND t.xid < high AND t.reverses IS NULL;
+    GET DIAGNOSTICS copied = ROW_COUNT;
+    DELETE FROM settlement.custody_leg l
+    USING ledger.transfer t WHERE t.xid >= low AND t.xid < high AND t.reverses = l.id;
+    UPDATE settlement.custody_mark SET collected_to = high;
+    RETURN copied;
+END $$;
+
+COMMENT ON FUNCTION settlement.collect_custody() IS 'Copy the settled legs of custody accounts that a bill should tell of; a leg that was taken back goes';
+
 CREATE FUNCTION settlement.keep_channel() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -769,12 +879,20 @@ CREATE TABLE buyback.buyback_order (
     reason text COLLATE pg_catalog."C",
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    dealing text DEFAULT 'principal'::text NOT NULL COLLATE pg_catalog."C",
+    custodian_ref text COLLATE pg_catalog."C",
+    CONSTRAINT buyback_order_dealing CHECK ((dealing = ANY (ARRAY['principal'::text, 'consignment'::text]))),
     CONSTRAINT buyback_order_method_check CHECK ((method = ANY (ARRAY['cash'::text, 'stored_value'::text, 'goods'::text]))),
-    CONSTRAINT buyback_order_state_check CHECK ((state = ANY (ARRAY['submitted'::text, 'screening'::text, 'manual_review'::text, 'quoted'::text, 'accepted'::text, 'title_transferred'::text, 'settling'::text, 'settled'::text, 'closed'::text, 'rejected'::text, 'appealed'::text, 'quote_expired'::text, 'declined'::text, 'cancelled'::text, 'clawback_open'::text, 'recovered'::text, 'written_off'::text])))
+    CONSTRAINT buyback_order_state_check CHECK ((state = ANY (ARRAY['submitted'::text, 'screening'::text, 'manual_review'::text, 'quoted'::text, 'accepted'::text, 'title_transferred'::text, 'settling'::text, 'settled'::text, 'closed'::text, 'rejected'::text, 'appealed'::text, 'quote_expired'::text, 'declined'::text, 'cancelled'::text, 'clawback_open'::text, 'recovered'::text, 'written_off'::text]))),
+    CONSTRAINT consignment_has_custodian CHECK (((dealing = 'consignment'::text) = (custodian_ref IS NOT NULL)))
 )
 WITH (fillfactor='80');
 
 COMMENT ON TABLE buyback.buyback_order IS 'One deal with a seller 回收单, from submission on';
+
+COMMENT ON COLUMN buyback.buyback_order.dealing IS 'principal: own money, the platform owns the voucher; consignment: an institution splits the money';
+
+COMMENT ON COLUMN buyback.buyback_order.custodian_ref IS 'Of a consignment: the number under which the institution holds and splits the money';
 
 CREATE TABLE buyback.line (
     order_id text NOT NULL COLLATE pg_catalog."C",
@@ -936,6 +1054,20 @@ CREATE TABLE compliance.policy (
 COMMENT ON TABLE compliance.policy IS 'How a legal class may be bought back, by region and date, with the clause it rests on';
 
 COMMENT ON COLUMN compliance.policy.confirmed IS 'False: from general knowledge, to be confirmed by counsel before use';
+
+CREATE TABLE compliance.stored_value_limit (
+    holding text NOT NULL COLLATE pg_catalog."C",
+    effective_from date NOT NULL,
+    limit_fen bigint NOT NULL,
+    clause_zh text NOT NULL,
+    clause_en text NOT NULL,
+    CONSTRAINT stored_value_limit_holding CHECK ((holding = ANY (ARRAY['registered'::text, 'bearer'::text]))),
+    CONSTRAINT stored_value_limit_limit_fen_check CHECK ((limit_fen >= 0))
+);
+
+COMMENT ON TABLE compliance.stored_value_limit IS 'How much stored value one holder may have, from a Shanghai day on';
+
+COMMENT ON COLUMN compliance.stored_value_limit.holding IS 'registered: the holder''s name is verified; bearer: it is not';
 
 CREATE TABLE customers.consent (
     id text NOT NULL COLLATE pg_catalog."C",
@@ -1376,6 +1508,60 @@ CREATE TABLE public.migration (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE redemption.merchant_claim (
+    subject text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    note text,
+    created_by text COLLATE pg_catalog."C",
+    happened_at timestamp with time zone NOT NULL,
+    CONSTRAINT campaigns_are_owed CHECK (((kind = 'campaign'::text) = (amount_fen < 0))),
+    CONSTRAINT merchant_claim_amount_fen_check CHECK ((amount_fen <> 0)),
+    CONSTRAINT merchant_claim_kind CHECK ((kind = ANY (ARRAY['goods'::text, 'campaign'::text])))
+);
+
+COMMENT ON TABLE redemption.merchant_claim IS 'What a merchant is owed, or owes if negative, for something else than a redemption';
+
+COMMENT ON COLUMN redemption.merchant_claim.subject IS 'What the postings in the ledger are about';
+
+CREATE TABLE redemption.merchant_contract (
+    id text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    fee_bps integer NOT NULL,
+    valid_from date NOT NULL,
+    valid_to date,
+    created_by text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT merchant_contract_check CHECK ((valid_to > valid_from)),
+    CONSTRAINT merchant_contract_fee_bps_check CHECK (((fee_bps >= 0) AND (fee_bps <= 3000)))
+);
+
+COMMENT ON TABLE redemption.merchant_contract IS 'The fee a merchant pays on redemptions, by Shanghai day; without a contract none';
+
+COMMENT ON COLUMN redemption.merchant_contract.valid_to IS 'First day it no longer holds; a later contract ends it too';
+
+CREATE TABLE redemption.merchant_transfer (
+    id text NOT NULL COLLATE pg_catalog."C",
+    statement_id text NOT NULL COLLATE pg_catalog."C",
+    institution text NOT NULL COLLATE pg_catalog."C",
+    reference text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    recorded_by text NOT NULL COLLATE pg_catalog."C",
+    recorded_at timestamp with time zone NOT NULL,
+    checked_by text COLLATE pg_catalog."C",
+    checked_at timestamp with time zone,
+    note text,
+    CONSTRAINT maker_and_checker CHECK (((checked_by <> recorded_by) AND ((state = 'recorded'::text) = (checked_by IS NULL)))),
+    CONSTRAINT merchant_transfer_amount_fen_check CHECK ((amount_fen > 0)),
+    CONSTRAINT merchant_transfer_state CHECK ((state = ANY (ARRAY['recorded'::text, 'confirmed'::text, 'refused'::text])))
+);
+
+COMMENT ON TABLE redemption.merchant_transfer IS 'Bank transfers to merchants: recorded by one person, confirmed by another';
+
+COMMENT ON COLUMN redemption.merchant_transfer.reference IS 'The number under which the bank knows it';
+
 CREATE TABLE redemption.redemption (
     id text NOT NULL COLLATE pg_catalog."C",
     voucher_id text NOT NULL COLLATE pg_catalog."C",
@@ -1457,6 +1643,100 @@ CREATE TABLE redemption.reversal (
 
 COMMENT ON TABLE redemption.reversal IS '冲正: a redemption taken back, whole or in part, to the same voucher';
 
+CREATE TABLE redemption.statement (
+    id text NOT NULL COLLATE pg_catalog."C",
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    carried_gross_fen bigint NOT NULL,
+    carried_fee_fen bigint NOT NULL,
+    lines integer NOT NULL,
+    lines_gross_fen bigint NOT NULL,
+    lines_fee_fen bigint NOT NULL,
+    gross_fen bigint GENERATED ALWAYS AS ((carried_gross_fen + lines_gross_fen)) STORED NOT NULL,
+    fee_fen bigint GENERATED ALWAYS AS ((carried_fee_fen + lines_fee_fen)) STORED NOT NULL,
+    net_fen bigint GENERATED ALWAYS AS ((((carried_gross_fen + lines_gross_fen) - carried_fee_fen) - lines_fee_fen)) STORED NOT NULL,
+    carried_to text COLLATE pg_catalog."C",
+    drawn_at timestamp with time zone NOT NULL,
+    confirmed_at timestamp with time zone,
+    confirmed_by text COLLATE pg_catalog."C",
+    due_at timestamp with time zone,
+    paid_at timestamp with time zone,
+    CONSTRAINT carried_without_payment CHECK (((state <> ALL (ARRAY['due'::text, 'paid'::text])) OR ((((carried_gross_fen + lines_gross_fen) - carried_fee_fen) - lines_fee_fen) > 0))),
+    CONSTRAINT only_the_carried_are_carried CHECK (((carried_to IS NULL) OR (state = 'carried'::text))),
+    CONSTRAINT paid_has_time CHECK (((state = 'paid'::text) = (paid_at IS NOT NULL))),
+    CONSTRAINT statement_state CHECK ((state = ANY (ARRAY['drawn'::text, 'confirmed'::text, 'disputed'::text, 'corrected'::text, 'due'::text, 'paid'::text, 'carried'::text])))
+);
+
+COMMENT ON TABLE redemption.statement IS '商户结算单: what a merchant is owed for one Shanghai day';
+
+COMMENT ON COLUMN redemption.statement.carried_gross_fen IS 'Brought forward from a statement that came to nothing or less';
+
+COMMENT ON COLUMN redemption.statement.carried_to IS 'The later statement that brought it forward';
+
+COMMENT ON COLUMN redemption.statement.confirmed_by IS 'Who agreed for the merchant; null when time agreed';
+
+CREATE TABLE redemption.statement_dispute (
+    id text NOT NULL COLLATE pg_catalog."C",
+    statement_id text NOT NULL COLLATE pg_catalog."C",
+    line_id bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    reason text NOT NULL,
+    raised_by text NOT NULL COLLATE pg_catalog."C",
+    raised_at timestamp with time zone NOT NULL,
+    correction_fen bigint,
+    answer text,
+    answered_by text COLLATE pg_catalog."C",
+    answered_at timestamp with time zone,
+    settled_by text COLLATE pg_catalog."C",
+    settled_at timestamp with time zone,
+    CONSTRAINT answer_is_whole CHECK ((((state = 'open'::text) = (correction_fen IS NULL)) AND ((state = 'open'::text) = (answer IS NULL)) AND ((state = 'open'::text) = (answered_by IS NULL)))),
+    CONSTRAINT second_pair_of_eyes CHECK (((settled_by <> answered_by) AND ((state = 'settled'::text) = (settled_by IS NOT NULL)))),
+    CONSTRAINT statement_dispute_state CHECK ((state = ANY (ARRAY['open'::text, 'answered'::text, 'settled'::text])))
+);
+
+COMMENT ON TABLE redemption.statement_dispute IS 'A line that its merchant does not accept, and what finance answered';
+
+COMMENT ON COLUMN redemption.statement_dispute.correction_fen IS 'What is added to the statement; 0: the line is right';
+
+CREATE TABLE redemption.statement_line (
+    id bigint NOT NULL,
+    merchant_id text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    subject text NOT NULL COLLATE pg_catalog."C",
+    redemption_id text COLLATE pg_catalog."C",
+    store_id text COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    fee_bps integer NOT NULL,
+    fee_fen bigint NOT NULL,
+    happened_at timestamp with time zone NOT NULL,
+    CONSTRAINT statement_line_amount_fen_check CHECK ((amount_fen <> 0)),
+    CONSTRAINT statement_line_kind CHECK ((kind = ANY (ARRAY['redemption'::text, 'reversal'::text, 'goods'::text, 'campaign'::text, 'correction'::text])))
+);
+
+COMMENT ON TABLE redemption.statement_line IS 'What a statement consists of; frozen when it is drawn, corrected by further lines';
+
+COMMENT ON COLUMN redemption.statement_line.subject IS 'What its postings in the ledger are about: a redemption, reversal, payout, charge or dispute';
+
+ALTER TABLE redemption.statement_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME redemption.statement_line_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE redemption.statement_run (
+    day date NOT NULL,
+    statements integer NOT NULL,
+    lines bigint NOT NULL,
+    finished_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE redemption.statement_run IS 'Shanghai days whose statements are drawn: each day once, in order';
+
 CREATE TABLE redistribution.dispute (
     listing_id text NOT NULL COLLATE pg_catalog."C",
     reason text NOT NULL,
@@ -1532,7 +1812,11 @@ CREATE TABLE redistribution.purchase (
     received_fen bigint,
     paid_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
+    dealing text DEFAULT 'principal'::text NOT NULL COLLATE pg_catalog."C",
+    custodian_ref text COLLATE pg_catalog."C",
+    CONSTRAINT consignment_has_custodian CHECK (((dealing = 'consignment'::text) = (custodian_ref IS NOT NULL))),
     CONSTRAINT paid_in_full CHECK (((state <> 'paid'::text) OR ((received_fen = total_fen) AND (paid_at IS NOT NULL)))),
+    CONSTRAINT purchase_dealing CHECK ((dealing = ANY (ARRAY['principal'::text, 'consignment'::text]))),
     CONSTRAINT purchase_received_fen_check CHECK ((received_fen > 0)),
     CONSTRAINT purchase_state CHECK ((state = ANY (ARRAY['pending_payment'::text, 'paid'::text, 'closed'::text, 'refund_due'::text, 'refunded'::text]))),
     CONSTRAINT purchase_total_fen_check CHECK ((total_fen > 0))
@@ -1546,6 +1830,10 @@ COMMENT ON COLUMN redistribution.purchase.reason IS 'Why it was closed or has to
 COMMENT ON COLUMN redistribution.purchase.payment_no IS 'The number of the institution for the payment, once it was asked';
 
 COMMENT ON COLUMN redistribution.purchase.closing_at IS 'When closing the payment at the institution was asked for';
+
+COMMENT ON COLUMN redistribution.purchase.dealing IS 'principal: own money, the platform owns the voucher; consignment: an institution splits the money';
+
+COMMENT ON COLUMN redistribution.purchase.custodian_ref IS 'Of a consignment: the number under which the institution holds and splits the money';
 
 CREATE TABLE redistribution.purchase_item (
     purchase_id text NOT NULL COLLATE pg_catalog."C",
@@ -1651,99 +1939,50 @@ COMMENT ON COLUMN settlement.attempt.channel IS 'Where it was sent, chosen just 
 
 COMMENT ON COLUMN settlement.attempt.cost_fen IS 'What the channel takes for it, as known when it was chosen';
 
-CREATE TABLE settlement.callback_inbox (
-    notification_id text NOT NULL COLLATE pg_catalog."C",
-    received_at timestamp with time zone NOT NULL
-);
-
-COMMENT ON TABLE settlement.callback_inbox IS 'Notifications of the institution that were taken: each counts once';
-
-CREATE TABLE settlement.channel (
-    name text NOT NULL COLLATE pg_catalog."C",
-    zh text NOT NULL,
-    en text NOT NULL,
-    enabled boolean NOT NULL,
-    priority integer NOT NULL,
-    min_fen bigint NOT NULL,
-    max_fen bigint NOT NULL,
-    cost_fen bigint DEFAULT 0 NOT NULL,
-    cost_bps integer DEFAULT 0 NOT NULL,
-    day_limit_fen bigint,
-    payee_kinds text[] NOT NULL,
-    stopped_by text COLLATE pg_catalog."C",
-    stopped_at timestamp with time zone,
-    stop_note text,
-    silences integer DEFAULT 0 NOT NULL,
-    trips integer DEFAULT 0 NOT NULL,
-    rests_until timestamp with time zone,
-    CONSTRAINT channel_check CHECK ((max_fen >= min_fen)),
-    CONSTRAINT channel_cost_bps_check CHECK (((cost_bps >= 0) AND (cost_bps <= 10000))),
-    CONSTRAINT channel_cost_fen_check CHECK ((cost_fen >= 0)),
-    CONSTRAINT channel_day_limit_fen_check CHECK ((day_limit_fen >= 0)),
-    CONSTRAINT channel_min_fen_check CHECK ((min_fen > 0)),
-    CONSTRAINT channel_name_check CHECK ((name ~ '^[a-z_]{1,32}$'::text)),
-    CONSTRAINT channel_payee_kinds_check CHECK ((payee_kinds <@ ARRAY['wechat'::text, 'alipay'::text, 'bank_card'::text, 'sandbox'::text])),
-    CONSTRAINT channel_silences_check CHECK ((silences >= 0)),
-    CONSTRAINT channel_trips_check CHECK ((trips >= 0)),
-    CONSTRAINT stopped_by_someone CHECK ((num_nulls(stopped_by, stopped_at, stop_note) = ANY (ARRAY[0, 3])))
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE settlement.channel IS 'Payment channels 出款通道: what each may pay, at what cost, and how it fares. Adding one is data and a gateway';
-
-COMMENT ON COLUMN settlement.channel.cost_fen IS 'What a transfer costs, in addition to cost_bps of its amount, rounded up';
-
-COMMENT ON COLUMN settlement.channel.day_limit_fen IS 'The most it may be told to pay on a Shanghai day; null: no limit';
-
-COMMENT ON COLUMN settlement.channel.stopped_by IS 'Who pulled the switch: nothing new goes out; what is under way is still asked about';
-
-COMMENT ON COLUMN settlement.channel.silences IS 'Sends in a row that got no answer, or a 5xx';
-
-COMMENT ON COLUMN settlement.channel.trips IS 'How often in a row it was rested: each time for longer';
-
-COMMENT ON COLUMN settlement.channel.rests_until IS 'Nothing is sent until then; after that one transfer tries whether it answers again';
-
-CREATE TABLE settlement.channel_minute (
+CREATE TABLE settlement.bill (
     channel text NOT NULL COLLATE pg_catalog."C",
-    at timestamp with time zone NOT NULL,
-    answered integer NOT NULL,
-    silent integer NOT NULL
-);
-
-COMMENT ON TABLE settlement.channel_minute IS 'How many calls of each minute a channel answered and left without answer; kept for a day';
-
-CREATE TABLE settlement.day_total (
     day date NOT NULL,
-    scope text NOT NULL COLLATE pg_catalog."C",
-    amount_fen bigint NOT NULL,
-    CONSTRAINT day_total_amount_fen_check CHECK ((amount_fen >= 0))
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE settlement.day_total IS 'What was told to go out on a Shanghai day, by channel:<name>, payee:<customer>, and platform. Locked to be counted, so that two workers never pass a limit';
-
-CREATE TABLE settlement.limits (
-    only_row boolean DEFAULT true NOT NULL,
-    one_approval_above_fen bigint NOT NULL,
-    two_approvals_above_fen bigint NOT NULL,
-    platform_day_fen bigint,
-    payee_day_fen bigint,
-    CONSTRAINT limits_check CHECK ((two_approvals_above_fen >= one_approval_above_fen)),
-    CONSTRAINT limits_one_approval_above_fen_check CHECK ((one_approval_above_fen >= 0)),
-    CONSTRAINT limits_only_row_check CHECK (only_row),
-    CONSTRAINT limits_payee_day_fen_check CHECK ((payee_day_fen >= 0)),
-    CONSTRAINT limits_platform_day_fen_check CHECK ((platform_day_fen >= 0))
+    fetched_at timestamp with time zone NOT NULL,
+    reconciled_at timestamp with time zone,
+    lines integer NOT NULL,
+    in_fen bigint NOT NULL,
+    out_fen bigint NOT NULL,
+    CONSTRAINT bill_in_fen_check CHECK ((in_fen >= 0)),
+    CONSTRAINT bill_lines_check CHECK ((lines >= 0)),
+    CONSTRAINT bill_out_fen_check CHECK ((out_fen >= 0))
 );
 
-COMMENT ON TABLE settlement.limits IS 'Limits of payouts 出款限额, one row';
+COMMENT ON TABLE settlement.bill IS '对账单: what a channel says moved on one Shanghai day';
 
-COMMENT ON COLUMN settlement.limits.one_approval_above_fen IS 'Above this a person approves who did not change the account or ask for the retry';
+COMMENT ON COLUMN settlement.bill.reconciled_at IS 'When it was last compared with the books and our records';
 
-COMMENT ON COLUMN settlement.limits.two_approvals_above_fen IS 'Above this two different people approve';
+CREATE TABLE settlement.bill_event (
+    event text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT bill_event_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text])))
+);
 
-COMMENT ON COLUMN settlement.limits.platform_day_fen IS 'The most cash that goes out on a Shanghai day without approval; null: no limit';
+COMMENT ON TABLE settlement.bill_event IS 'Which events of the ledger move custody one by one as a line of the bill does, and as which kind of line';
 
-COMMENT ON COLUMN settlement.limits.payee_day_fen IS 'The same for one person, whatever their accounts';
+CREATE TABLE settlement.bill_line (
+    channel text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    seq bigint NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    out_no text NOT NULL COLLATE pg_catalog."C",
+    institution_no text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    leg_id bigint,
+    case_id text COLLATE pg_catalog."C",
+    CONSTRAINT bill_line_amount_fen_check CHECK ((amount_fen >= 0)),
+    CONSTRAINT bill_line_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE settlement.bill_line IS 'One movement of money, as the channel tells it';
+
+COMMENT ON COLUMN settlement.bill_line.leg_id IS 'The transfer of the ledger that it was found equal to';
 
 CREATE TABLE settlement.payout (
     id text NOT NULL COLLATE pg_catalog."C",
@@ -1800,6 +2039,255 @@ COMMENT ON COLUMN settlement.payout.approvals IS 'Who approved a large payout as
 
 COMMENT ON COLUMN settlement.payout.cancelled_by IS 'Who wants it cancelled; it is once its channel has closed the transfer';
 
+CREATE VIEW settlement.instructed AS
+ SELECT t.channel,
+    ('transfer'::text COLLATE "C") AS kind,
+    t.out_no,
+    p.amount_fen,
+    t.state,
+    (t.state = ANY (ARRAY['succeeded'::text, 'returned'::text])) AS moved,
+    ((t.state = ANY (ARRAY['succeeded'::text, 'returned'::text])) AND (p.flag IS DISTINCT FROM 'paid_not_owed'::text)) AS booked
+   FROM (settlement.attempt t
+     JOIN settlement.payout p ON ((p.id = t.payout_id)))
+  WHERE (t.channel IS NOT NULL)
+UNION ALL
+ SELECT t.channel,
+    'return'::text AS kind,
+    t.out_no,
+    p.amount_fen,
+    t.state,
+    true AS moved,
+    (p.flag IS DISTINCT FROM 'paid_not_owed'::text) AS booked
+   FROM (settlement.attempt t
+     JOIN settlement.payout p ON ((p.id = t.payout_id)))
+  WHERE (t.state = 'returned'::text)
+UNION ALL
+ SELECT 'institution'::text AS channel,
+    'payment'::text AS kind,
+    replace(u.id, '_'::text, ''::text) AS out_no,
+    COALESCE(u.received_fen, u.total_fen) AS amount_fen,
+    u.state,
+    (u.received_fen IS NOT NULL) AS moved,
+    (u.received_fen IS NOT NULL) AS booked
+   FROM redistribution.purchase u
+UNION ALL
+ SELECT 'institution'::text AS channel,
+    'refund'::text AS kind,
+    replace(r.id, '_'::text, ''::text) AS out_no,
+    r.amount_fen,
+        CASE
+            WHEN (r.done_at IS NULL) THEN 'wanted'::text
+            ELSE 'done'::text
+        END AS state,
+    (r.done_at IS NOT NULL) AS moved,
+    (r.done_at IS NOT NULL) AS booked
+   FROM redistribution.refund r;
+
+COMMENT ON VIEW settlement.instructed IS 'Transfers, returns, payments and refunds as our records have them, by the number that the channel knows';
+
+CREATE VIEW settlement.books_and_mirror AS
+ WITH booked AS (
+         SELECT substr(a.code, (length('custody:'::text) + 1)) AS channel,
+            e.kind,
+            (sum(
+                CASE
+                    WHEN (t.reverses IS NULL) THEN t.amount_fen
+                    ELSE (- t.amount_fen)
+                END))::bigint AS fen
+           FROM (((ledger.account a
+             JOIN ledger.transfer t ON (((a.id = t.src) OR (a.id = t.dst))))
+             LEFT JOIN ledger.transfer o ON ((o.id = t.reverses)))
+             JOIN settlement.bill_event e ON ((e.event = COALESCE(o.event, t.event))))
+          WHERE (a.prefix = 'custody'::text)
+          GROUP BY (substr(a.code, (length('custody:'::text) + 1))), e.kind
+        ), told AS (
+         SELECT instructed.channel,
+            instructed.kind,
+            (sum(instructed.amount_fen))::bigint AS fen
+           FROM settlement.instructed
+          WHERE instructed.booked
+          GROUP BY instructed.channel, instructed.kind
+        ), under_way AS (
+         SELECT (COALESCE(sum(p.amount_fen), (0)::numeric))::bigint AS fen
+           FROM settlement.payout p
+          WHERE (((p.method = 'cash'::text) AND (p.state = ANY (ARRAY['submitted'::text, 'unknown'::text, 'awaiting_payee'::text]))) OR ((p.method = 'goods'::text) AND (p.state = 'awaiting_payee'::text)))
+        ), owed AS (
+         SELECT p.seller_id,
+            (sum(p.amount_fen))::bigint AS fen
+           FROM settlement.payout p
+          WHERE (p.state = 'held'::text)
+          GROUP BY p.seller_id
+        )
+ SELECT ('custody_'::text || COALESCE(b.kind, t.kind)) AS name,
+    COALESCE(b.channel, t.channel) AS channel,
+    COALESCE(b.fen, (0)::bigint) AS books_fen,
+    COALESCE(t.fen, (0)::bigint) AS mirror_fen,
+    true AS stops
+   FROM (booked b
+     FULL JOIN told t ON (((t.channel = b.channel) AND (t.kind = b.kind))))
+UNION ALL
+ SELECT 'payout_pending'::text AS name,
+    NULL::text AS channel,
+    COALESCE(( SELECT b.balance_fen
+           FROM ledger.balance b
+          WHERE (b.code = 'payout_pending'::text)), (0)::bigint) AS books_fen,
+    u.fen AS mirror_fen,
+    true AS stops
+   FROM under_way u
+UNION ALL
+ SELECT 'user_payable'::text AS name,
+    NULL::text AS channel,
+    (COALESCE(sum(LEAST(b.balance_fen, o.fen)), (0)::numeric))::bigint AS books_fen,
+    (COALESCE(sum(o.fen), (0)::numeric))::bigint AS mirror_fen,
+    false AS stops
+   FROM (owed o
+     LEFT JOIN ledger.balance b ON ((b.code = ('user_payable:'::text || o.seller_id))));
+
+COMMENT ON VIEW settlement.books_and_mirror IS 'What the ledger says beside what our records say: custody by channel and kind, payouts under way, and what held payouts still need of their sellers'' accounts (which a clawback may have taken, so that one stops nothing)';
+
+CREATE TABLE settlement.callback_inbox (
+    notification_id text NOT NULL COLLATE pg_catalog."C",
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE settlement.callback_inbox IS 'Notifications of the institution that were taken: each counts once';
+
+CREATE TABLE settlement.case_step (
+    case_id text NOT NULL COLLATE pg_catalog."C",
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    actor_id text COLLATE pg_catalog."C",
+    note text
+);
+
+COMMENT ON TABLE settlement.case_step IS 'What happened to a case, and who did it. Rows are only added';
+
+ALTER TABLE settlement.case_step ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME settlement.case_step_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE settlement.channel (
+    name text NOT NULL COLLATE pg_catalog."C",
+    zh text NOT NULL,
+    en text NOT NULL,
+    enabled boolean NOT NULL,
+    priority integer NOT NULL,
+    min_fen bigint NOT NULL,
+    max_fen bigint NOT NULL,
+    cost_fen bigint DEFAULT 0 NOT NULL,
+    cost_bps integer DEFAULT 0 NOT NULL,
+    day_limit_fen bigint,
+    payee_kinds text[] NOT NULL,
+    stopped_by text COLLATE pg_catalog."C",
+    stopped_at timestamp with time zone,
+    stop_note text,
+    silences integer DEFAULT 0 NOT NULL,
+    trips integer DEFAULT 0 NOT NULL,
+    rests_until timestamp with time zone,
+    CONSTRAINT channel_check CHECK ((max_fen >= min_fen)),
+    CONSTRAINT channel_cost_bps_check CHECK (((cost_bps >= 0) AND (cost_bps <= 10000))),
+    CONSTRAINT channel_cost_fen_check CHECK ((cost_fen >= 0)),
+    CONSTRAINT channel_day_limit_fen_check CHECK ((day_limit_fen >= 0)),
+    CONSTRAINT channel_min_fen_check CHECK ((min_fen > 0)),
+    CONSTRAINT channel_name_check CHECK ((name ~ '^[a-z_]{1,32}$'::text)),
+    CONSTRAINT channel_payee_kinds_check CHECK ((payee_kinds <@ ARRAY['wechat'::text, 'alipay'::text, 'bank_card'::text, 'sandbox'::text])),
+    CONSTRAINT channel_silences_check CHECK ((silences >= 0)),
+    CONSTRAINT channel_trips_check CHECK ((trips >= 0)),
+    CONSTRAINT stopped_by_someone CHECK ((num_nulls(stopped_by, stopped_at, stop_note) = ANY (ARRAY[0, 3])))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE settlement.channel IS 'Payment channels 出款通道: what each may pay, at what cost, and how it fares. Adding one is data and a gateway';
+
+COMMENT ON COLUMN settlement.channel.cost_fen IS 'What a transfer costs, in addition to cost_bps of its amount, rounded up';
+
+COMMENT ON COLUMN settlement.channel.day_limit_fen IS 'The most it may be told to pay on a Shanghai day; null: no limit';
+
+COMMENT ON COLUMN settlement.channel.stopped_by IS 'Who pulled the switch: nothing new goes out; what is under way is still asked about';
+
+COMMENT ON COLUMN settlement.channel.silences IS 'Sends in a row that got no answer, or a 5xx';
+
+COMMENT ON COLUMN settlement.channel.trips IS 'How often in a row it was rested: each time for longer';
+
+COMMENT ON COLUMN settlement.channel.rests_until IS 'Nothing is sent until then; after that one transfer tries whether it answers again';
+
+CREATE TABLE settlement.channel_minute (
+    channel text NOT NULL COLLATE pg_catalog."C",
+    at timestamp with time zone NOT NULL,
+    answered integer NOT NULL,
+    silent integer NOT NULL
+);
+
+COMMENT ON TABLE settlement.channel_minute IS 'How many calls of each minute a channel answered and left without answer; kept for a day';
+
+CREATE TABLE settlement.custody_leg (
+    id bigint NOT NULL,
+    channel text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    out_no text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    booked_at timestamp with time zone NOT NULL,
+    day date NOT NULL,
+    bill_day date,
+    case_id text COLLATE pg_catalog."C",
+    CONSTRAINT custody_leg_amount_fen_check CHECK ((amount_fen > 0)),
+    CONSTRAINT custody_leg_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE settlement.custody_leg IS 'Legs of custody accounts, copied from the ledger to be found in a bill; those taken back are left out';
+
+COMMENT ON COLUMN settlement.custody_leg.id IS 'Of the transfer in the ledger';
+
+COMMENT ON COLUMN settlement.custody_leg.bill_day IS 'The bill in which an equal line was found';
+
+CREATE TABLE settlement.custody_mark (
+    the_only boolean DEFAULT true NOT NULL,
+    collected_to xid8 NOT NULL,
+    CONSTRAINT custody_mark_the_only_check CHECK (the_only)
+);
+
+COMMENT ON TABLE settlement.custody_mark IS 'Legs posted by transactions below this one have been copied';
+
+CREATE TABLE settlement.day_total (
+    day date NOT NULL,
+    scope text NOT NULL COLLATE pg_catalog."C",
+    amount_fen bigint NOT NULL,
+    CONSTRAINT day_total_amount_fen_check CHECK ((amount_fen >= 0))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE settlement.day_total IS 'What was told to go out on a Shanghai day, by channel:<name>, payee:<customer>, and platform. Locked to be counted, so that two workers never pass a limit';
+
+CREATE TABLE settlement.limits (
+    only_row boolean DEFAULT true NOT NULL,
+    one_approval_above_fen bigint NOT NULL,
+    two_approvals_above_fen bigint NOT NULL,
+    platform_day_fen bigint,
+    payee_day_fen bigint,
+    CONSTRAINT limits_check CHECK ((two_approvals_above_fen >= one_approval_above_fen)),
+    CONSTRAINT limits_one_approval_above_fen_check CHECK ((one_approval_above_fen >= 0)),
+    CONSTRAINT limits_only_row_check CHECK (only_row),
+    CONSTRAINT limits_payee_day_fen_check CHECK ((payee_day_fen >= 0)),
+    CONSTRAINT limits_platform_day_fen_check CHECK ((platform_day_fen >= 0))
+);
+
+COMMENT ON TABLE settlement.limits IS 'Limits of payouts 出款限额, one row';
+
+COMMENT ON COLUMN settlement.limits.one_approval_above_fen IS 'Above this a person approves who did not change the account or ask for the retry';
+
+COMMENT ON COLUMN settlement.limits.two_approvals_above_fen IS 'Above this two different people approve';
+
+COMMENT ON COLUMN settlement.limits.platform_day_fen IS 'The most cash that goes out on a Shanghai day without approval; null: no limit';
+
+COMMENT ON COLUMN settlement.limits.payee_day_fen IS 'The same for one person, whatever their accounts';
+
 CREATE TABLE settlement.reason (
     code text NOT NULL COLLATE pg_catalog."C",
     handling text COLLATE pg_catalog."C",
@@ -1811,6 +2299,53 @@ CREATE TABLE settlement.reason (
 COMMENT ON TABLE settlement.reason IS 'Why payouts wait, fail or are flagged, in plain words';
 
 COMMENT ON COLUMN settlement.reason.handling IS 'For failures: try again by ourselves, ask a person, or it expired. A reason not listed here asks a person';
+
+CREATE TABLE settlement.reconciliation_case (
+    id text NOT NULL COLLATE pg_catalog."C",
+    channel text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    class text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    out_no text NOT NULL COLLATE pg_catalog."C",
+    bill_day date,
+    bill_seq bigint,
+    leg_id bigint,
+    bill_fen bigint,
+    booked_fen bigint,
+    delta_fen bigint NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    proposal text COLLATE pg_catalog."C",
+    proposed_by text COLLATE pg_catalog."C",
+    decided_by text COLLATE pg_catalog."C",
+    found_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    alarmed_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    CONSTRAINT about_something CHECK ((num_nonnulls(bill_seq, leg_id) > 0)),
+    CONSTRAINT closed_by_two CHECK (((state <> ALL (ARRAY['corrected'::text, 'written_off'::text])) OR (num_nulls(proposed_by, decided_by) = 0))),
+    CONSTRAINT closed_when CHECK (((state = ANY (ARRAY['explained'::text, 'corrected'::text, 'written_off'::text])) = (closed_at IS NOT NULL))),
+    CONSTRAINT line_whole CHECK ((num_nulls(bill_day, bill_seq, bill_fen) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT proposed_whole CHECK (((state <> 'proposed'::text) OR (num_nulls(proposal, proposed_by) = 0))),
+    CONSTRAINT reconciliation_case_bill_fen_check CHECK ((bill_fen >= 0)),
+    CONSTRAINT reconciliation_case_booked_fen_check CHECK ((booked_fen >= 0)),
+    CONSTRAINT reconciliation_case_class_check CHECK ((class = ANY (ARRAY['missing_in_bill'::text, 'missing_in_books'::text, 'amount_differs'::text, 'state_differs'::text, 'duplicate_in_bill'::text, 'posted_not_in_bill'::text, 'late'::text, 'bill_changed'::text]))),
+    CONSTRAINT reconciliation_case_kind_check CHECK ((kind = ANY (ARRAY['transfer'::text, 'return'::text, 'payment'::text, 'refund'::text]))),
+    CONSTRAINT reconciliation_case_proposal_check CHECK ((proposal = ANY (ARRAY['corrected'::text, 'written_off'::text]))),
+    CONSTRAINT reconciliation_case_state_check CHECK ((state = ANY (ARRAY['open'::text, 'proposed'::text, 'explained'::text, 'corrected'::text, 'written_off'::text]))),
+    CONSTRAINT two_pairs_of_eyes CHECK ((proposed_by <> decided_by))
+)
+WITH (fillfactor='85');
+
+COMMENT ON TABLE settlement.reconciliation_case IS '差错: a difference between bill, books and records, found once, with what became of it';
+
+COMMENT ON COLUMN settlement.reconciliation_case.leg_id IS 'The transfer of the ledger that it is about';
+
+COMMENT ON COLUMN settlement.reconciliation_case.delta_fen IS 'What the channel holds more (or less) than the books say because of it';
+
+COMMENT ON COLUMN settlement.reconciliation_case.suspended IS 'Whether the difference stands in suspense or unidentified receipts';
+
+COMMENT ON COLUMN settlement.reconciliation_case.due_at IS 'When it must be closed; after that the alarm is raised once';
 
 CREATE TABLE settlement.step (
     payout_id text NOT NULL COLLATE pg_catalog."C",
@@ -1828,6 +2363,35 @@ COMMENT ON COLUMN settlement.step.number IS 'The transfer it was about, if any';
 
 ALTER TABLE settlement.step ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME settlement.step_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE settlement.stop (
+    id bigint NOT NULL,
+    stopped_at timestamp with time zone NOT NULL,
+    stopped_by text COLLATE pg_catalog."C",
+    reason text NOT NULL,
+    facts jsonb NOT NULL,
+    lifted_at timestamp with time zone,
+    lifted_by text COLLATE pg_catalog."C",
+    note text,
+    resumed_at timestamp with time zone,
+    CONSTRAINT lifted_whole CHECK ((num_nulls(lifted_at, lifted_by, note) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT resumed_once_lifted CHECK (((resumed_at IS NULL) OR (lifted_at IS NOT NULL)))
+);
+
+COMMENT ON TABLE settlement.stop IS '停付: while one is not lifted, no transfer is sent; everything else goes on';
+
+COMMENT ON COLUMN settlement.stop.stopped_by IS 'Who stopped payouts; null: the comparison of books and mirror';
+
+COMMENT ON COLUMN settlement.stop.resumed_at IS 'When the transfers that waited were told to be due again';
+
+ALTER TABLE settlement.stop ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME settlement.stop_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -2065,6 +2629,9 @@ ALTER TABLE ONLY catalogue.product
 ALTER TABLE ONLY compliance.policy
     ADD CONSTRAINT policy_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY compliance.stored_value_limit
+    ADD CONSTRAINT stored_value_limit_pkey PRIMARY KEY (holding, effective_from);
+
 ALTER TABLE ONLY customers.consent
     ADD CONSTRAINT consent_pkey PRIMARY KEY (id);
 
@@ -2155,6 +2722,24 @@ ALTER TABLE ONLY places.store
 ALTER TABLE ONLY public.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY redemption.statement_line
+    ADD CONSTRAINT a_subject_once UNIQUE (subject);
+
+ALTER TABLE ONLY redemption.merchant_claim
+    ADD CONSTRAINT merchant_claim_pkey PRIMARY KEY (subject);
+
+ALTER TABLE ONLY redemption.merchant_contract
+    ADD CONSTRAINT merchant_contract_merchant_id_valid_from_key UNIQUE (merchant_id, valid_from);
+
+ALTER TABLE ONLY redemption.merchant_contract
+    ADD CONSTRAINT merchant_contract_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.merchant_transfer
+    ADD CONSTRAINT merchant_transfer_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement
+    ADD CONSTRAINT one_statement_a_day UNIQUE (merchant_id, day);
+
 ALTER TABLE ONLY redemption.redemption
     ADD CONSTRAINT redemption_pkey PRIMARY KEY (id);
 
@@ -2163,6 +2748,18 @@ ALTER TABLE ONLY redemption.refusal
 
 ALTER TABLE ONLY redemption.reversal
     ADD CONSTRAINT reversal_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement_dispute
+    ADD CONSTRAINT statement_dispute_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement_line
+    ADD CONSTRAINT statement_line_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement
+    ADD CONSTRAINT statement_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY redemption.statement_run
+    ADD CONSTRAINT statement_run_pkey PRIMARY KEY (day);
 
 ALTER TABLE ONLY redistribution.dispute
     ADD CONSTRAINT dispute_pkey PRIMARY KEY (listing_id);
@@ -2203,14 +2800,32 @@ ALTER TABLE ONLY settlement.attempt
 ALTER TABLE ONLY settlement.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (out_no);
 
+ALTER TABLE ONLY settlement.bill_event
+    ADD CONSTRAINT bill_event_pkey PRIMARY KEY (event);
+
+ALTER TABLE ONLY settlement.bill_line
+    ADD CONSTRAINT bill_line_pkey PRIMARY KEY (channel, day, seq);
+
+ALTER TABLE ONLY settlement.bill
+    ADD CONSTRAINT bill_pkey PRIMARY KEY (channel, day);
+
 ALTER TABLE ONLY settlement.callback_inbox
     ADD CONSTRAINT callback_inbox_pkey PRIMARY KEY (notification_id);
+
+ALTER TABLE ONLY settlement.case_step
+    ADD CONSTRAINT case_step_pkey PRIMARY KEY (case_id, id);
 
 ALTER TABLE ONLY settlement.channel_minute
     ADD CONSTRAINT channel_minute_pkey PRIMARY KEY (channel, at);
 
 ALTER TABLE ONLY settlement.channel
     ADD CONSTRAINT channel_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY settlement.custody_leg
+    ADD CONSTRAINT custody_leg_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY settlement.custody_mark
+    ADD CONSTRAINT custody_mark_pkey PRIMARY KEY (the_only);
 
 ALTER TABLE ONLY settlement.day_total
     ADD CONSTRAINT day_total_pkey PRIMARY KEY (day, scope);
@@ -2227,8 +2842,14 @@ ALTER TABLE ONLY settlement.payout
 ALTER TABLE ONLY settlement.reason
     ADD CONSTRAINT reason_pkey PRIMARY KEY (code);
 
+ALTER TABLE ONLY settlement.reconciliation_case
+    ADD CONSTRAINT reconciliation_case_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY settlement.step
     ADD CONSTRAINT step_pkey PRIMARY KEY (payout_id, id);
+
+ALTER TABLE ONLY settlement.stop
+    ADD CONSTRAINT stop_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY staff.audit_entry
     ADD CONSTRAINT audit_entry_pkey PRIMARY KEY (id);
@@ -2340,11 +2961,21 @@ CREATE INDEX store_merchant ON places.store USING btree (merchant_id, id);
 
 CREATE INDEX store_region ON places.store USING btree (region_code, id);
 
+CREATE UNIQUE INDEX a_bank_reference_once ON redemption.merchant_transfer USING btree (institution, reference) WHERE (state <> 'refused'::text);
+
+CREATE INDEX merchant_claim_time ON redemption.merchant_claim USING btree (happened_at);
+
 CREATE UNIQUE INDEX one_asked_reversal ON redemption.reversal USING btree (redemption_id) WHERE (state = 'asked'::text);
+
+CREATE UNIQUE INDEX one_live_dispute ON redemption.statement_dispute USING btree (line_id) WHERE (state <> 'settled'::text);
+
+CREATE UNIQUE INDEX one_live_merchant_transfer ON redemption.merchant_transfer USING btree (statement_id) WHERE (state <> 'refused'::text);
 
 CREATE UNIQUE INDEX one_redemption_a_request ON redemption.redemption USING btree (operator_id, request_key);
 
 CREATE UNIQUE INDEX one_redemption_a_till_reference ON redemption.redemption USING btree (store_id, till_reference) WHERE ((till_reference IS NOT NULL) AND (state <> ALL (ARRAY['voided'::text, 'lapsed'::text])));
+
+CREATE INDEX redemption_captured ON redemption.redemption USING btree (captured_at) WHERE (captured_at IS NOT NULL);
 
 CREATE INDEX redemption_holder ON redemption.redemption USING btree (holder_id, id) WHERE (holder_id IS NOT NULL);
 
@@ -2358,7 +2989,17 @@ CREATE INDEX refusal_operator ON redemption.refusal USING btree (operator_id, at
 
 CREATE INDEX refusal_store ON redemption.refusal USING btree (store_id, at);
 
+CREATE INDEX reversal_done ON redemption.reversal USING btree (done_at) WHERE (state = 'done'::text);
+
 CREATE INDEX reversal_redemption ON redemption.reversal USING btree (redemption_id, id);
+
+CREATE INDEX statement_dispute_of ON redemption.statement_dispute USING btree (statement_id, id);
+
+CREATE INDEX statement_line_of ON redemption.statement_line USING btree (merchant_id, day, id);
+
+CREATE INDEX statement_open ON redemption.statement USING btree (state, drawn_at) WHERE (state <> ALL (ARRAY['paid'::text, 'carried'::text]));
+
+CREATE INDEX statement_to_carry ON redemption.statement USING btree (merchant_id) WHERE ((state = 'carried'::text) AND (carried_to IS NULL));
 
 CREATE INDEX listing_cheapest ON redistribution.listing USING btree (price_fen, id) WHERE (state = 'listed'::text);
 
@@ -2392,11 +3033,29 @@ CREATE INDEX decision_subject ON risk.decision USING btree (subject);
 
 CREATE INDEX attempt_query ON settlement.attempt USING btree (next_query_at) WHERE (next_query_at IS NOT NULL);
 
+CREATE INDEX bill_line_open ON settlement.bill_line USING btree (channel, day) WHERE (leg_id IS NULL);
+
+CREATE INDEX bill_line_out_no ON settlement.bill_line USING btree (out_no);
+
 CREATE INDEX callback_inbox_age ON settlement.callback_inbox USING btree (received_at);
+
+CREATE INDEX case_open ON settlement.reconciliation_case USING btree (channel, due_at) WHERE (state = ANY (ARRAY['open'::text, 'proposed'::text]));
+
+CREATE INDEX case_state ON settlement.reconciliation_case USING btree (state, id);
+
+CREATE INDEX custody_leg_open ON settlement.custody_leg USING btree (channel, day) WHERE (bill_day IS NULL);
+
+CREATE INDEX custody_leg_out_no ON settlement.custody_leg USING btree (out_no);
+
+CREATE UNIQUE INDEX one_case_a_leg ON settlement.reconciliation_case USING btree (leg_id) WHERE (leg_id IS NOT NULL);
+
+CREATE UNIQUE INDEX one_case_a_line ON settlement.reconciliation_case USING btree (channel, bill_day, bill_seq, ((class = 'bill_changed'::text))) WHERE (bill_seq IS NOT NULL);
 
 CREATE UNIQUE INDEX one_live_attempt ON settlement.attempt USING btree (payout_id) WHERE (state <> ALL (ARRAY['failed'::text, 'returned'::text]));
 
 COMMENT ON INDEX settlement.one_live_attempt IS 'A payout has at most one transfer that is under way or has succeeded: the next begins only when it failed or came back';
+
+CREATE UNIQUE INDEX one_stop ON settlement.stop USING btree ((true)) WHERE (lifted_at IS NULL);
 
 CREATE INDEX payout_open ON settlement.payout USING btree (state, id) WHERE (state <> 'succeeded'::text);
 
@@ -2464,6 +3123,8 @@ CREATE TRIGGER never_forgotten BEFORE DELETE OR TRUNCATE ON ledger.period FOR EA
 
 CREATE TRIGGER never_lost BEFORE DELETE OR TRUNCATE ON ledger.fold_mark FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse();
 
+CREATE TRIGGER no_money_of_others AFTER INSERT ON ledger.transfer REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION ledger.guard_own_funds();
+
 CREATE TRIGGER only_by_capturing BEFORE INSERT ON ledger.capture FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 
 CREATE TRIGGER only_by_closing BEFORE INSERT ON ledger.closing_balance FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
@@ -2478,9 +3139,21 @@ CREATE TRIGGER only_by_posting BEFORE INSERT OR UPDATE ON ledger.account FOR EAC
 
 CREATE TRIGGER only_by_posting BEFORE INSERT ON ledger.transfer FOR EACH STATEMENT WHEN ((current_setting('quanhui.ledger_door'::text, true) IS DISTINCT FROM 'open'::text)) EXECUTE FUNCTION ledger.refuse();
 
+CREATE TRIGGER lines_are_frozen BEFORE DELETE OR UPDATE OR TRUNCATE ON redemption.statement_line FOR EACH STATEMENT EXECUTE FUNCTION redemption.refuse_line_change();
+
+CREATE TRIGGER lines_come_before_the_statement AFTER INSERT ON redemption.statement_line REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION redemption.guard_new_lines();
+
+CREATE TRIGGER merchant_transfer_moves BEFORE UPDATE ON redemption.merchant_transfer FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('merchant_transfer', 'state');
+
 CREATE TRIGGER redemption_moves BEFORE UPDATE ON redemption.redemption FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('redemption', 'state');
 
 CREATE TRIGGER reversal_moves BEFORE UPDATE ON redemption.reversal FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('reversal', 'state');
+
+CREATE TRIGGER statement_dispute_moves BEFORE UPDATE ON redemption.statement_dispute FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('statement_dispute', 'state');
+
+CREATE TRIGGER statement_is_its_lines BEFORE INSERT OR UPDATE ON redemption.statement FOR EACH ROW EXECUTE FUNCTION redemption.check_statement();
+
+CREATE TRIGGER statement_moves BEFORE UPDATE ON redemption.statement FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('statement', 'state');
 
 CREATE TRIGGER listing_moves BEFORE UPDATE ON redistribution.listing FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('listing', 'state');
 
@@ -2493,6 +3166,8 @@ CREATE TRIGGER attempt_keeps_channel BEFORE UPDATE OF channel ON settlement.atte
 CREATE TRIGGER attempt_moves BEFORE UPDATE ON settlement.attempt FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('transfer_attempt', 'state');
 
 CREATE TRIGGER payout_moves BEFORE UPDATE ON settlement.payout FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('payout', 'state');
+
+CREATE TRIGGER reconciliation_case_moves BEFORE UPDATE ON settlement.reconciliation_case FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION base.guard_move('reconciliation_case', 'state');
 
 CREATE TRIGGER audit_entry_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON staff.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION staff.refuse_change();
 
@@ -2558,8 +3233,23 @@ ALTER TABLE ONLY places.store
 ALTER TABLE ONLY places.store
     ADD CONSTRAINT store_region_code_fkey FOREIGN KEY (region_code) REFERENCES places.region(code);
 
+ALTER TABLE ONLY redemption.merchant_transfer
+    ADD CONSTRAINT merchant_transfer_statement_id_fkey FOREIGN KEY (statement_id) REFERENCES redemption.statement(id);
+
+ALTER TABLE ONLY redemption.statement_line
+    ADD CONSTRAINT of_a_statement FOREIGN KEY (merchant_id, day) REFERENCES redemption.statement(merchant_id, day) DEFERRABLE INITIALLY DEFERRED;
+
 ALTER TABLE ONLY redemption.reversal
     ADD CONSTRAINT reversal_redemption_id_fkey FOREIGN KEY (redemption_id) REFERENCES redemption.redemption(id);
+
+ALTER TABLE ONLY redemption.statement
+    ADD CONSTRAINT statement_carried_to_fkey FOREIGN KEY (carried_to) REFERENCES redemption.statement(id);
+
+ALTER TABLE ONLY redemption.statement_dispute
+    ADD CONSTRAINT statement_dispute_line_id_fkey FOREIGN KEY (line_id) REFERENCES redemption.statement_line(id);
+
+ALTER TABLE ONLY redemption.statement_dispute
+    ADD CONSTRAINT statement_dispute_statement_id_fkey FOREIGN KEY (statement_id) REFERENCES redemption.statement(id);
 
 ALTER TABLE ONLY redistribution.dispute
     ADD CONSTRAINT dispute_listing_id_fkey FOREIGN KEY (listing_id) REFERENCES redistribution.listing(id);
@@ -2581,6 +3271,12 @@ ALTER TABLE ONLY settlement.attempt
 
 ALTER TABLE ONLY settlement.attempt
     ADD CONSTRAINT attempt_payout_id_fkey FOREIGN KEY (payout_id) REFERENCES settlement.payout(id);
+
+ALTER TABLE ONLY settlement.bill_line
+    ADD CONSTRAINT bill_line_channel_day_fkey FOREIGN KEY (channel, day) REFERENCES settlement.bill(channel, day);
+
+ALTER TABLE ONLY settlement.case_step
+    ADD CONSTRAINT case_step_case_id_fkey FOREIGN KEY (case_id) REFERENCES settlement.reconciliation_case(id);
 
 ALTER TABLE ONLY settlement.channel_minute
     ADD CONSTRAINT channel_minute_channel_fkey FOREIGN KEY (channel) REFERENCES settlement.channel(name);

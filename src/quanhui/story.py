@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from quanhui import buyback, customers, ledger, redemption, redistribution, settlement, staff, vouchers
+from quanhui import (
+    buyback,
+    customers,
+    ledger,
+    places,
+    redemption,
+    redistribution,
+    settlement,
+    staff,
+    vouchers,
+)
 from quanhui.base import attempts, tokens
 from quanhui.base.db import Db, Pool
 from quanhui.base.keyring import Keyring
@@ -67,6 +77,29 @@ async def unsettle_orders(db: Db, jobs: Sequence[Job], now: datetime) -> None:
     await buyback.mark_returned(db, [job.payload["order_id"] for job in jobs], now=now)
 
 
+async def owe_for_goods(db: Db, jobs: Sequence[Job], now: datetime) -> None:
+    """Goods were handed over in place of money: the store's merchant is owed for them."""
+    paid = await settlement.find_payouts(db, [job.subject for job in jobs])
+    goods = {
+        payout.id: payout.store_id
+        for payout in paid.values()
+        if payout.method is settlement.Method.GOODS and payout.store_id
+    }
+    stores = await places.get_stores(db, sorted({*goods.values()}))
+    merchant_of = {store.id: store.merchant_id for store in stores}
+    claims = [
+        redemption.Claim(
+            subject=payout_id,
+            merchant_id=merchant_of[store_id],
+            kind=redemption.ClaimKind.GOODS,
+            amount_fen=paid[payout_id].amount_fen,
+            happened_at=now,
+        )
+        for payout_id, store_id in goods.items()
+    ]
+    await redemption.add_claims(db, claims)
+
+
 async def audit_status(db: Db, jobs: Sequence[Job], now: datetime) -> None:
     """A customer was suspended or let back in: that belongs in the audit trail of who did it."""
     entries = [
@@ -120,6 +153,7 @@ STORY = (
         ),
     ),
     When(settlement.PAYOUT_SUCCEEDED).then("buyback.settle_orders", settle_orders),
+    When(settlement.PAYOUT_SUCCEEDED).then("redemption.owe_for_goods", owe_for_goods),
     When(settlement.PAYOUT_RETURNED).then("buyback.unsettle_orders", unsettle_orders),
     # 分发 … and the vouchers come into stock and onto the market.
     When(buyback.SECURED).then(
@@ -234,6 +268,16 @@ CHORES = (
         "redemption.sweep_authorisations",
         timedelta(seconds=5),
         verb=lambda db, now: redemption.sweep_authorisations(db, now=now),
+    ),
+    Chore(
+        "redemption.draw_statements",
+        timedelta(minutes=10),
+        verb=lambda db, now: redemption.draw_statements(db, now=now),
+    ),
+    Chore(
+        "redemption.release_statements",
+        timedelta(minutes=10),
+        verb=lambda db, now: redemption.release_statements(db, now=now),
     ),
     Chore(
         "redistribution.sweep_guarantees",

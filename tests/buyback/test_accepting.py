@@ -26,6 +26,7 @@ from quanhui.buyback.errors import (
     PayeeNotVerified,
     QuoteExpired,
     QuoteNotOpen,
+    StoredValueFull,
     VoucherNotAccepted,
 )
 from quanhui.compliance import Method
@@ -327,3 +328,24 @@ async def test_an_order_of_refused_lines_has_nothing_to_accept(db: Db, deal: Dea
     with pytest.raises(QuoteNotOpen):
         nothing = buyback.Acceptance(locked, "quo_1", STORED_VALUE)
         await buyback.accept_quotes(db, await deal.terms(db), [nothing], now=deal.now)
+
+
+async def test_stored_value_beyond_the_limit_is_refused_before_anything_is_claimed(db: Db, deal: Deal, now):
+    code = await deal.issue(db)
+    order = await deal.sell(db, code)
+    held = postings.stored_value("cus_1")
+    full = [
+        ledger.Transfer(
+            key="opening:1",
+            src="client:clearing",
+            dst=held,
+            amount_fen=5_000_00 - order.quote.net_fen + 1,
+            event="opening",
+            subject="opening",
+        )
+    ]
+    await ledger.post(db, full, now=now)
+    with pytest.raises(StoredValueFull) as refusal:
+        await deal.accept(db, order, choice=STORED_VALUE)
+    assert refusal.value.facts == {"room_fen": order.quote.net_fen - 1}
+    assert (await reread(db, order)).state is OrderState.QUOTED

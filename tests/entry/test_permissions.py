@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -252,7 +253,7 @@ class Owned:
 
 @pytest.fixture(scope="module")
 async def owned(api: Api, here: Place, sample) -> Owned:
-    """A seller's order and payout, their purchase and payee, and a redemption at their store."""
+    """A seller's order and payout, their purchase and payee, a redemption at a store and its statement."""
     owner, stranger = sample.summary.sign_in_customers[0].id, sample.summary.sign_in_customers[-1].id
     token = await api.customer_token(owner)
     payee_id = await api.own(owner)
@@ -270,7 +271,10 @@ async def owned(api: Api, here: Place, sample) -> Owned:
     clerk = await api.staff_token(
         await api.hire("desk_clerk", store_id=here.store_id, merchant_id=here.merchant_id)
     )
+    boss = await api.staff_token(await api.hire("merchant_operator", merchant_id=here.merchant_id))
     redeemed = await redeem_one(api, clerk, sample)
+    await api.work(ahead=timedelta(days=2))
+    (statement, *_) = (await api.get("/v1/merchants/statements", token=boss)).json()["items"]
     async with api.desk.pool.acquire() as db:
         elsewhere = (await find_stores(db, limit=20))[-1]
         others = [each.id for each in await find_merchants(db, cursor=None, limit=20)]
@@ -287,6 +291,7 @@ async def owned(api: Api, here: Place, sample) -> Owned:
             "purchase_id": bought.json()["id"],
             "payee_id": payee_id,
             "redemption_id": redeemed["id"],
+            "statement_id": statement["id"],
             "enterprise_id": here.enterprise_id,
         },
         strangers={
@@ -328,7 +333,7 @@ KEPT_APART = [route for route in GUARDED if set(route.access.scopes) != {"all"} 
 def test_things_that_somebody_owns_are_reached_by_these_routes():
     kinds = {part[1:-1] for route in KEPT_APART for part in route.path.split("/") if part.startswith("{")}
     assert kinds == {
-        "order_id", "payout_id", "purchase_id", "payee_id", "redemption_id", "enterprise_id",
+        "order_id", "payout_id", "purchase_id", "payee_id", "redemption_id", "enterprise_id", "statement_id",
     }  # fmt: skip
 
 

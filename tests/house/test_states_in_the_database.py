@@ -11,14 +11,22 @@ import pytest
 import quanhui
 from quanhui.base.access import ActorKind, Scope
 from quanhui.base.db import Db
+from quanhui.base.money import Dealing
 from quanhui.base.states import Machine, machine
 from quanhui.buyback.rules import OrderState, QuoteState, Refusal
 from quanhui.catalogue import Capability, CheckAlgorithm, LegalClass, ProductStatus
-from quanhui.compliance import Method
+from quanhui.compliance import Holding, Method
 from quanhui.customers import ConsentPurpose, IdentityLevel, MemberRole, PayeeKind, Status as CustomerStatus
 from quanhui.ledger import Book, HoldState, Kind
 from quanhui.ledger.rules import PeriodLength, PeriodState
 from quanhui.places import RegionLevel, StoreKind
+from quanhui.redemption.merchants.rules import (
+    ClaimKind,
+    DisputeState,
+    LineKind,
+    StatementState,
+    TransferState,
+)
 from quanhui.redemption.rules import ReversalState, State as RedemptionState
 from quanhui.redistribution.rules import Decision, ListingState, PurchaseState
 from quanhui.risk import Outcome
@@ -37,6 +45,7 @@ from quanhui.vouchers import Custody, Integrity, Value
 
 COLUMNS: dict[str, type[StrEnum]] = {
     "base.role_grant.scope": Scope,
+    "buyback.buyback_order.dealing": Dealing,
     "buyback.buyback_order.method": Method,
     "buyback.buyback_order.state": OrderState,
     "buyback.line.refusal": Refusal,
@@ -46,6 +55,7 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "catalogue.product.legal_class": LegalClass,
     "catalogue.product.status": ProductStatus,
     "compliance.policy.methods": Method,
+    "compliance.stored_value_limit.holding": Holding,
     "customers.consent.purpose": ConsentPurpose,
     "customers.customer.identity_level": IdentityLevel,
     "customers.customer.status": CustomerStatus,
@@ -59,10 +69,16 @@ COLUMNS: dict[str, type[StrEnum]] = {
     "ledger.period.state": PeriodState,
     "places.region.level": RegionLevel,
     "places.store.kind": StoreKind,
+    "redemption.merchant_claim.kind": ClaimKind,
+    "redemption.merchant_transfer.state": TransferState,
     "redemption.redemption.state": RedemptionState,
     "redemption.reversal.state": ReversalState,
+    "redemption.statement.state": StatementState,
+    "redemption.statement_dispute.state": DisputeState,
+    "redemption.statement_line.kind": LineKind,
     "redistribution.dispute.decision": Decision,
     "redistribution.listing.state": ListingState,
+    "redistribution.purchase.dealing": Dealing,
     "redistribution.purchase.state": PurchaseState,
     "risk.decision.outcome": Outcome,
     "settlement.attempt.state": AttemptState,
@@ -98,10 +114,10 @@ PARTS: dict[str, set[StrEnum]] = {
 def machines() -> dict[str, Machine]:
     """Every machine of every domain, by name."""
     found: dict[str, Machine] = {}
-    for module in pkgutil.iter_modules(quanhui.__path__, "quanhui."):
-        if not module.ispkg or importlib.util.find_spec(f"{module.name}.rules") is None:
+    for module in pkgutil.walk_packages(quanhui.__path__, "quanhui."):
+        if not module.name.endswith(".rules"):
             continue
-        for each in getattr(importlib.import_module(f"{module.name}.rules"), "MACHINES", ()):
+        for each in getattr(importlib.import_module(module.name), "MACHINES", ()):
             assert found.setdefault(each.name, each) is each, f"two machines named {each.name}"
     return found
 

@@ -64,11 +64,13 @@ async def test_reversals_that_race_give_back_at_most_what_was_captured(pool: Poo
         assert await balance(db, voucher.id) == (90_00, 0, 10_00)
 
 
-async def test_what_the_merchant_was_paid_for_is_not_reversed(db: Db, keyring, trade, now):
+async def test_what_the_merchant_was_paid_for_is_still_reversed_at_most_whole(db: Db, keyring, trade, now):
     code, _ = await issue(db, keyring, trade.card, now=now)
     spent = await spend(db, keyring, trade, code, now=now)
     assert await redemption.mark_settled(db, [spent.id], now=now) == 1
     assert await redemption.mark_settled(db, [spent.id], now=now) == 0
+    await reverse(db, spent.id, now=now)
+    assert (await now_is(db, spent.id)).state is State.REVERSED
     with pytest.raises(NotReversible):
         await reverse(db, spent.id, now=now)
 

@@ -48,6 +48,9 @@ PERMISSIONS: Mapping[str, str] = {
     "staff.audit": "see what staff did",
     "staff.manage": "add and suspend staff and partners",
     "staff.self": "see one's own account and roles",
+    "statements.confirm": "agree with a merchant's statement or dispute its lines",
+    "statements.read": "see what merchants are owed and were paid",
+    "statements.settle": "agree on fees, answer disputes, record and confirm payments to merchants",
     "vouchers.freeze": "freeze and release vouchers",
     "vouchers.read": "see vouchers, their codes masked",
 }

@@ -2,11 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from enum import StrEnum
 
 BPS = 10_000
 """Basis points in one: a rate of 800 is 8%."""
 
 _YUAN = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,2}))?")
+
+
+class Dealing(StrEnum):
+    """Whose money an order moves: our own for a voucher we own, or others', split by an institution."""
+
+    PRINCIPAL = "principal"
+    CONSIGNMENT = "consignment"
 
 
 def share_floor(amount_fen: int, rate_bps: int) -> int:

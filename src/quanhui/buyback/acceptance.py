@@ -11,7 +11,7 @@ from random import SystemRandom
 
 import msgspec
 
-from quanhui import customers, evidence, ledger, risk, vouchers
+from quanhui import compliance, customers, evidence, ledger, risk, vouchers
 from quanhui.base.db import Db
 from quanhui.base.outbox import Fact, emit
 from quanhui.buyback import store
@@ -21,6 +21,7 @@ from quanhui.buyback.errors import (
     PayeeNotVerified,
     QuoteExpired,
     QuoteNotOpen,
+    StoredValueFull,
     VoucherNotAccepted,
 )
 from quanhui.buyback.rules import ORDER, Line, Order, OrderState, QuoteState
@@ -59,7 +60,7 @@ async def accept_quotes(
 ) -> list[Order]:
     """The sellers take the offers: all of them, or none and the reason of the first that cannot be.
 
-    Raises `QuoteNotOpen`, `QuoteExpired`, `MethodNotAllowed`, `PayeeNotVerified`, and
+    Raises `QuoteNotOpen`, `QuoteExpired`, `MethodNotAllowed`, `PayeeNotVerified`, `StoredValueFull`, and
     `VoucherNotAccepted` when someone else was first with a voucher.
     """
     for wanted in acceptances:
@@ -225,6 +226,7 @@ async def _with_choices(
         for wanted in acceptances
         if wanted.choice.method is Method.CASH
     ]
+    await _require_room(db, acceptances, now=now)
     trees = await _judge_payees(db, terms, uses, now=now) if uses else {}
     return [_with_choice(wanted, trees.get(wanted.order.id)) for wanted in acceptances]
 
@@ -238,6 +240,17 @@ def _require_complete(wanted: Acceptance) -> None:
         raise MethodNotAllowed(missing="store_id")
     if choice.method is Method.CASH and not choice.payee_id:
         raise MethodNotAllowed(missing="payee_id")
+
+
+async def _require_room(db: Db, acceptances: Sequence[Acceptance], *, now: datetime) -> None:
+    """Stored value has a limit for each holder; what comes in between is held at the payout."""
+    top_ups = [wanted.order for wanted in acceptances if wanted.choice.method is Method.STORED_VALUE]
+    room = await compliance.stored_value_room(db, {order.seller_id for order in top_ups}, now=now)
+    for order in top_ups:
+        assert order.quote is not None
+        if order.quote.net_fen > room[order.seller_id]:
+            raise StoredValueFull(room_fen=room[order.seller_id])
+        room[order.seller_id] -= order.quote.net_fen
 
 
 async def _judge_payees(

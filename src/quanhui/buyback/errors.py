@@ -123,3 +123,12 @@ class OrderNotOpen(Problem):
     zh, en = "订单当前状态不支持此操作", "The order is past this"
     remedy_zh = "请刷新订单查看当前状态。"
     remedy_en = "Reload the order to see where it stands."
+
+
+class StoredValueFull(Problem):
+    """The seller's stored value would exceed the limit of the card rules; `room_fen` says what still fits."""
+
+    code, status = "stored-value-full", 409
+    zh, en = "储值余额将超过单用途卡限额", "Your stored value would exceed the limit of the card rules"
+    remedy_zh = "请改选现金或商品，或先使用部分储值；完成实名后限额为 5,000 元。"
+    remedy_en = "Choose cash or goods, or spend some first; with a verified name the limit is 5,000 yuan."

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from quanhui.base.money import share_half_up
+from quanhui.base.money import Dealing, share_half_up
 from quanhui.base.states import machine
 
 LINES_MAX: Final = 100
@@ -201,6 +201,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     created_at: datetime
     updated_at: datetime
+    dealing: Dealing = Dealing.PRINCIPAL
     lines: tuple[Line, ...] = ()
     quote: Quote | None = None
 

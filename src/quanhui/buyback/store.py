@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from quanhui.base.db import Db, Row, load_queries
+from quanhui.base.money import Dealing
 from quanhui.buyback.rules import CLOSED_AFTER, Line, Order, OrderState, Quote, QuoteState, Refusal
 
 queries = load_queries(__file__)
@@ -169,6 +170,7 @@ def _order(row: Row) -> Order:
         reason=row["reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        dealing=Dealing(row["dealing"]),
         lines=tuple(_line(line) for line in row["lines"]),
         quote=_quote(row["quote"]) if row["quote"] else None,
     )

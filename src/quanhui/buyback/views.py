@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from quanhui import risk
 from quanhui.base.db import Db
 from quanhui.base.errors import Problem
+from quanhui.base.money import Dealing
 from quanhui.base.web import ProblemView, problem_view
 from quanhui.buyback import errors, store
 from quanhui.buyback.rules import ALIKE, ORDER, Line, Order, OrderState, QuoteState, told_problem
@@ -72,6 +73,7 @@ class OrderView(Struct, frozen=True, kw_only=True):
     state: OrderState
     created_at: datetime
     updated_at: datetime
+    dealing: Dealing
     method: str | None
     payee_id: str | None
     may_appeal: bool
@@ -133,6 +135,7 @@ def order_view(order: Order, catalogue: Catalogue) -> OrderView:
         state=order.state,
         created_at=order.created_at,
         updated_at=order.updated_at,
+        dealing=order.dealing,
         method=order.method,
         payee_id=order.payee_id,
         may_appeal=ORDER.may(order.state, OrderState.APPEALED),

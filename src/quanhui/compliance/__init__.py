@@ -5,7 +5,17 @@ Policies are dated and never edited in place, so "why was this allowed on that d
 quote carries the version of the book it was made under. Those not yet confirmed by counsel say so.
 """
 
-from quanhui.compliance.rules import Method, Policy, PolicyBook, policy_book
+from quanhui.compliance.rules import Holding, Method, Policy, PolicyBook, policy_book
 from quanhui.compliance.store import cached_policies, load_policies
+from quanhui.compliance.stored_value import stored_value_room
 
-__all__ = ["Method", "Policy", "PolicyBook", "cached_policies", "load_policies", "policy_book"]
+__all__ = [
+    "Holding",
+    "Method",
+    "Policy",
+    "PolicyBook",
+    "cached_policies",
+    "load_policies",
+    "policy_book",
+    "stored_value_room",
+]

@@ -20,6 +20,13 @@ COUNTRY = "CN"
 """The region of rules that hold everywhere; a province's own rule wins over it."""
 
 
+class Holding(StrEnum):
+    """How the holder of stored value is known: by a verified name, or not."""
+
+    REGISTERED = "registered"
+    BEARER = "bearer"
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One rule in force from a day on: which methods are allowed, up to which face in fen, and why."""
 

@@ -71,8 +71,9 @@ def _limits(field: Field) -> str:
 
 def problems_page() -> str:
     """Every problem the API answers with, from the classes in every errors.py."""
-    for file in sorted(Path(quanhui.__path__[0]).glob("*/errors.py")):
-        importlib.import_module(f"quanhui.{file.parent.name}.errors")
+    root = Path(quanhui.__path__[0])
+    for file in sorted(root.glob("*/**/errors.py")):
+        importlib.import_module(".".join(("quanhui", *file.relative_to(root).with_suffix("").parts)))
     parts = [PROBLEMS_HEAD]
     for problem in all_problems():
         meaning = " ".join(inspect.cleandoc(problem.__doc__ or "").split())

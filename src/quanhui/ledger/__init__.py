@@ -27,6 +27,7 @@ from quanhui.ledger import postings as postings
 from quanhui.ledger.actions import (
     accounts,
     balances,
+    chart_at,
     fold,
     fold_lag,
     post,
@@ -100,6 +101,7 @@ __all__ = [
     "accounts",
     "balances",
     "capture",
+    "chart_at",
     "close_period",
     "closings",
     "fold",

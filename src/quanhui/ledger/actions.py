@@ -137,5 +137,13 @@ async def trial_balance(db: Db) -> TrialBalance:
     return trial_balance_of([msgspec.convert(dict(row), TrialLine) for row in rows])
 
 
+async def chart_at(db: Db, *, until: datetime) -> dict[str, int]:
+    """The client book as it was recorded before `until`: credits minus debits by name, without zeros.
+
+    Names are codes of accounts for custody, and lines of the chart for the rest.
+    """
+    return {row["name"]: row["balance_fen"] for row in await queries.sum_client_at(db, until=until)}
+
+
 def _postings(rows: Sequence[Row]) -> list[Posting]:
     return [Posting(**dict(row)) for row in rows]

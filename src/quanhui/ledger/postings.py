@@ -21,6 +21,8 @@ PAYOUT_PENDING = "payout_pending"
 OWN_FUNDS = "own_funds"
 FEE_INCOME = "fee_income"
 CHANNEL_COST = "channel_cost"
+CAMPAIGN_SUBSIDY = "campaign_subsidy"
+SUSPENSE = "suspense"
 RESALE_REVENUE = "resale_revenue"
 COST_OF_GOODS = "cost_of_goods"
 RISK_RESERVE = "risk_reserve"
@@ -48,6 +50,12 @@ class SoldLine(msgspec.Struct, frozen=True):
 def fund_institution(funding_id: str, *, institution: str, amount_fen: int) -> list[Transfer]:
     """The platform moves own money into custody, to pay from: custody → own_funds."""
     return _transfers(funding_id, "institution_funded", _across(custody(institution), OWN_FUNDS, amount_fen))
+
+
+def own_money_withdrawn(withdrawal_id: str, *, institution: str, amount_fen: int) -> list[Transfer]:
+    """The platform takes own money out of custody: own_funds → custody. Refused beyond what is its own."""
+    legs = _into_client(OWN_FUNDS, custody(institution), amount_fen)
+    return _transfers(withdrawal_id, "own_money_withdrawn", legs)
 
 
 def buyback_accepted(
@@ -162,14 +170,60 @@ def redemption_captured(
 
 
 def redemption_reversed(
-    reversal_id: str, *, issuer_id: str, merchant_id: str, amount_fen: int
+    reversal_id: str, *, issuer_id: str, merchant_id: str, amount_fen: int, short_fen: int = 0
 ) -> list[Transfer]:
     """A redemption was taken back, whole or in part: merchant_settlement → issuer_receivable.
 
-    The subject is the reversal, since parts may be taken back one after another.
+    The subject is the reversal, since parts may be taken back one after another. A merchant that was paid
+    already lacks `short_fen` of it and owes that from now on.
     """
     leg = (merchant_settlement(merchant_id), issuer_receivable(issuer_id), amount_fen)
-    return _transfers(reversal_id, "redemption_reversed", [leg])
+    return _transfers(reversal_id, "redemption_reversed", [leg, _lent(merchant_id, short_fen)])
+
+
+def merchant_paid(
+    statement_id: str, *, institution: str, merchant_id: str, fee_fen: int, net_fen: int, short_fen: int = 0
+) -> list[Transfer]:
+    """A merchant's statement was paid: merchant_settlement → fee_income, merchant_settlement → custody.
+
+    A fee below zero is one given back. `short_fen` is what reversals since then have left the account short
+    of: the merchant owes it from now on.
+    """
+    account = merchant_settlement(merchant_id)
+    fee = _across(account, FEE_INCOME, max(fee_fen, 0))
+    given_back = _into_client(FEE_INCOME, account, max(-fee_fen, 0))
+    legs = [*fee, *given_back, (account, custody(institution), net_fen), _lent(merchant_id, short_fen)]
+    return _transfers(statement_id, "merchant_paid", legs)
+
+
+def merchant_set_off(statement_id: str, *, merchant_id: str, amount_fen: int) -> list[Transfer]:
+    """What a merchant owes is taken out of what it is owed: merchant_settlement → merchant_receivable."""
+    leg = (merchant_settlement(merchant_id), merchant_receivable(merchant_id), amount_fen)
+    return _transfers(statement_id, "merchant_set_off", [leg])
+
+
+def merchant_charged(
+    charge_id: str, *, merchant_id: str, amount_fen: int, short_fen: int = 0
+) -> list[Transfer]:
+    """A merchant's share of a campaign: merchant_settlement → campaign_subsidy."""
+    legs = [
+        *_across(merchant_settlement(merchant_id), CAMPAIGN_SUBSIDY, amount_fen),
+        _lent(merchant_id, short_fen),
+    ]
+    return _transfers(charge_id, "merchant_charged", legs)
+
+
+def merchant_corrected(
+    dispute_id: str, *, merchant_id: str, amount_fen: int, short_fen: int = 0
+) -> list[Transfer]:
+    """A statement was corrected: suspense → merchant_settlement, or back when the amount is below zero."""
+    account = merchant_settlement(merchant_id)
+    legs = [
+        *_into_client(SUSPENSE, account, max(amount_fen, 0)),
+        *_across(account, SUSPENSE, max(-amount_fen, 0)),
+        _lent(merchant_id, short_fen),
+    ]
+    return _transfers(dispute_id, "merchant_corrected", legs)
 
 
 def difference_found(case_id: str, *, institution: str, delta_fen: int) -> list[Transfer]:
@@ -217,6 +271,11 @@ def merchant_settlement(merchant_id: str) -> str:
     return f"merchant_settlement:{merchant_id}"
 
 
+def merchant_receivable(merchant_id: str) -> str:
+    """The account of what a merchant owes after it was paid."""
+    return f"merchant_receivable:{merchant_id}"
+
+
 def issuer_receivable(issuer_id: str) -> str:
     """The account of what an issuer owes."""
     return f"issuer_receivable:{issuer_id}"
@@ -244,6 +303,16 @@ def _transfers(
 def _across(client_src: str, platform_dst: str, amount_fen: int) -> list[Leg]:
     """One line from an account of the client book to one of the platform book."""
     return [(client_src, CLIENT_CLEARING, amount_fen), (PLATFORM_CLEARING, platform_dst, amount_fen)]
+
+
+def _into_client(platform_src: str, client_dst: str, amount_fen: int) -> list[Leg]:
+    """One line from an account of the platform book to one of the client book."""
+    return [(platform_src, PLATFORM_CLEARING, amount_fen), (CLIENT_CLEARING, client_dst, amount_fen)]
+
+
+def _lent(merchant_id: str, short_fen: int) -> Leg:
+    """What fills a merchant's account up to nothing, and is owed by the merchant from then on."""
+    return (merchant_receivable(merchant_id), merchant_settlement(merchant_id), short_fen)
 
 
 def _end_of_payout(payout_id: str, event: str, dst: str, amount_fen: int) -> list[Transfer]:

@@ -77,3 +77,18 @@ SELECT c.prefix, c.book, c.meaning_zh, c.meaning_en, count(b.id) AS accounts,
 FROM ledger.chart c
 LEFT JOIN ledger.balance b ON b.prefix = c.prefix
 GROUP BY c.prefix ORDER BY c.book, c.prefix;
+
+-- name: sum_client_at
+-- The client book as it was recorded before an instant: custody by institution, the rest by line of the chart.
+SELECT CASE WHEN b.prefix = 'custody' THEN b.code ELSE b.prefix END AS name,
+       (sum(b.balance_fen) - coalesce(sum(since.delta_fen), 0))::bigint AS balance_fen
+FROM ledger.balance b
+LEFT JOIN (
+    SELECT leg.account_id, sum(leg.delta_fen) AS delta_fen
+    FROM ledger.transfer t
+    CROSS JOIN LATERAL (VALUES (t.src, -t.amount_fen), (t.dst, t.amount_fen)) AS leg(account_id, delta_fen)
+    WHERE t.created_at >= :until
+    GROUP BY leg.account_id
+) since ON since.account_id = b.id
+WHERE b.book = 'client'
+GROUP BY 1 HAVING sum(b.balance_fen) - coalesce(sum(since.delta_fen), 0) <> 0 ORDER BY 1;

@@ -48,6 +48,11 @@ async def find_merchants(db: Db, *, cursor: str | None, limit: int) -> list[Merc
     return [Merchant(**row) for row in await queries.find_merchants(db, cursor=cursor, limit=limit)]
 
 
+async def get_merchants(db: Db, ids: Sequence[str]) -> list[Merchant]:
+    """Merchants by id, in order of id; ids that do not exist are passed over."""
+    return [Merchant(**row) for row in await queries.get_merchants(db, ids=list(ids))]
+
+
 async def find_stores(
     db: Db,
     *,

@@ -4,6 +4,10 @@ SELECT code, parent_code, level, zh FROM places.region
 WHERE parent_code IS NOT DISTINCT FROM :parent_code::text
 ORDER BY code;
 
+-- name: get_merchants
+-- Merchants by id.
+SELECT id, zh, en FROM places.merchant WHERE id = ANY(:ids::text[]) ORDER BY id;
+
 -- name: find_merchants
 -- Merchants, newest first, after a cursor.
 SELECT id, zh, en FROM places.merchant

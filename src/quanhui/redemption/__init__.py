@@ -10,8 +10,8 @@ the issuer asked after the commit, under the redemption's own id, so that asking
 lost reply leaves the redemption waiting; `sweep_authorisations` has it asked again until its end is known,
 and lets go of amounts that nobody captured in time.
 
-`reverse` gives back at most what was captured, to the same voucher, as long as the merchant has not been paid
-and the voucher is still with the one who spent it.
+`reverse` gives back at most what was captured, to the same voucher, as long as the voucher is still with the
+one who spent it. What merchants are owed for all this is drawn up and paid in `redemption.merchants`.
 """
 
 from quanhui.redemption.actions import (
@@ -37,6 +37,13 @@ from quanhui.redemption.errors import (
     VoucherNotUsable,
     WholeValueOnly,
 )
+from quanhui.redemption.merchants.drawing import (
+    STATEMENT_DUE,
+    add_claims,
+    draw_statements,
+    release_statements,
+)
+from quanhui.redemption.merchants.rules import Claim, ClaimKind
 from quanhui.redemption.recognition import Usable
 from quanhui.redemption.reversals import (
     REVERSAL_WANTED,
@@ -65,7 +72,10 @@ __all__ = [
     "OUTCOME_UNKNOWN",
     "REVERSAL_WANTED",
     "REVERSED",
+    "STATEMENT_DUE",
     "AmountTooHigh",
+    "Claim",
+    "ClaimKind",
     "NotAuthorised",
     "NotReversible",
     "Presented",
@@ -78,15 +88,18 @@ __all__ = [
     "Usable",
     "VoucherNotUsable",
     "WholeValueOnly",
+    "add_claims",
     "authorise",
     "capture",
     "check",
     "conclude",
     "conclude_reversals",
+    "draw_statements",
     "find_redemptions",
     "find_reversals",
     "mark_settled",
     "redeem",
+    "release_statements",
     "resume",
     "reversals_of",
     "reverse",

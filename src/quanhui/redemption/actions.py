@@ -158,7 +158,7 @@ async def sweep_authorisations(db: Db, *, limit: int = BATCH, now: datetime) -> 
 
 
 async def mark_settled(db: Db, redemption_ids: Sequence[str], *, now: datetime) -> int:
-    """The merchants have been paid for these, which cannot be reversed any more; returns how many."""
+    """The merchants have been paid for these; returns how many that was news for."""
     count: int = await queries.mark_settled(db, ids=sorted(redemption_ids), now=now)
     return count
 

@@ -61,5 +61,5 @@ class NotReversible(Problem):
 
     code, status = "redemption-not-reversible", 409
     zh, en = "该笔核销无法按此金额冲正", "This redemption cannot be reversed for this amount"
-    remedy_zh = "冲正金额不得超过未冲正的核销金额；已与商户结算或券已转手的，请用其他方式退款。"
-    remedy_en = "At most what was captured can be reversed; once settled or passed on, refund in another way."
+    remedy_zh = "冲正金额不得超过未冲正的核销金额；券已转手的，请用其他方式退款。"
+    remedy_en = "At most what was captured can be reversed; once passed on, refund in another way."

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from quanhui import evidence, ledger, vouchers
 from quanhui.base.db import Db
@@ -11,6 +12,7 @@ from quanhui.base.outbox import Fact, emit
 from quanhui.catalogue import RedeemOutcome
 from quanhui.redemption import store
 from quanhui.redemption.errors import NotReversible
+from quanhui.redemption.merchants.money import take_from_merchant
 from quanhui.redemption.recognition import SPENDABLE
 from quanhui.redemption.rules import Redemption, Reversal, ReversalState
 from quanhui.redemption.store import queries
@@ -32,7 +34,7 @@ async def reverse(
     """Give an amount back to the voucher; all that is left to reverse unless named.
 
     An outside issuer is asked first, once a redemption: it tells reversals apart by the draw alone. Raises
-    `NotFound`, and `NotReversible` beyond what was captured, after settlement, while another reversal is
+    `NotFound`, and `NotReversible` beyond what was captured, while another reversal is
     under way, or when the voucher has passed to someone else.
     """
     found = await store.lock(db, [redemption_id])
@@ -109,10 +111,11 @@ async def _give_back(
         "amount_fen": amount_fen,
     }
     await emit(db, [Fact(REVERSED, redemption.id, payload)], now=now)
-    transfers = ledger.postings.redemption_reversed(
+    post = partial(
+        ledger.postings.redemption_reversed,
         reversal_id,
         issuer_id=redemption.issuer_id,
         merchant_id=redemption.merchant_id,
         amount_fen=amount_fen,
     )
-    await ledger.post(db, transfers, now=now)
+    await take_from_merchant(db, post, merchant_id=redemption.merchant_id, amount_fen=amount_fen, now=now)

@@ -22,6 +22,7 @@ from quanhui.catalogue import CatalogueCache, Connectors
 from quanhui.redemption import store
 from quanhui.redemption.actions import Presented, check, find_redemptions, redeem, resume
 from quanhui.redemption.errors import VoucherNotUsable
+from quanhui.redemption.merchants.routes import handlers as statement_handlers
 from quanhui.redemption.recognition import may_be_outside
 from quanhui.redemption.reversals import reversals_of, reverse
 from quanhui.redemption.rules import Redemption, Reversal, ReversalState, State, Till
@@ -219,8 +220,8 @@ async def reverse_redemption(
 ) -> Response[ReversalView]:
     """Reverse a redemption 冲正
 
-    Gives back at most what was captured, to the same voucher, until the merchant has been paid. An outside
-    issuer is asked first, once a redemption: the reversal is then `asked` and soon `done`.
+    Gives back at most what was captured, to the same voucher. After the merchant was paid, its next statement
+    bears it. An outside issuer is asked first, once a redemption: the reversal is then `asked`, soon `done`.
     """
 
     async def verb(db: Db) -> ReversalView:
@@ -362,4 +363,5 @@ handlers: list[HTTPRouteHandler] = [
     reverse_redemption,
     list_redemptions,
     get_redemption,
+    *statement_handlers,
 ]

@@ -44,6 +44,7 @@ REDEMPTION = machine(
     {
         State.AUTHORISED: [State.CAPTURED, State.VOIDED, State.LAPSED],
         State.CAPTURED: [State.SETTLED, State.REVERSED],
+        State.SETTLED: [State.REVERSED],
     },
 )
 REVERSAL = machine(
@@ -116,8 +117,9 @@ class Redemption(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reversible_fen(self) -> int:
-        """What can still be taken back: nothing before it is captured or after the merchant was paid."""
-        return self.captured_fen - self.reversed_fen if self.state is State.CAPTURED else 0
+        """What can still be taken back. Once the merchant was paid, its next statement bears it."""
+        spent = self.state in (State.CAPTURED, State.SETTLED)
+        return self.captured_fen - self.reversed_fen if spent else 0
 
 
 class Reversal(msgspec.Struct, frozen=True, kw_only=True):

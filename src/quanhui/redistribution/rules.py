@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from quanhui.base.clock import whole_days_until
-from quanhui.base.money import share_floor
+from quanhui.base.money import Dealing, share_floor
 from quanhui.base.states import machine
 
 RESERVE_FOR: Final = timedelta(minutes=15)
@@ -176,6 +176,8 @@ class Purchase(msgspec.Struct, frozen=True, kw_only=True):
     received_fen: int | None
     paid_at: datetime | None
     created_at: datetime
+    dealing: Dealing = Dealing.PRINCIPAL
+    custodian_ref: str | None = None
 
     @property
     def out_no(self) -> str:

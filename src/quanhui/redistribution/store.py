@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from quanhui.base.db import Db, Row, load_queries
+from quanhui.base.money import Dealing
 from quanhui.redistribution.rules import Listing, ListingState, PriceStep, Purchase, PurchaseState, Refund
 
 queries = load_queries(__file__)
@@ -36,7 +37,10 @@ def listings_of(rows: Iterable[Row]) -> list[Listing]:
 
 def purchases_of(rows: Iterable[Row]) -> list[Purchase]:
     """Rows of `redistribution.purchase`, in their order."""
-    return [Purchase(**{**row, "state": PurchaseState(row["state"])}) for row in rows]
+    return [
+        Purchase(**{**row, "state": PurchaseState(row["state"]), "dealing": Dealing(row["dealing"])})
+        for row in rows
+    ]
 
 
 def refunds_of(rows: Iterable[Row]) -> list[Refund]:

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from quanhui import vouchers
 from quanhui.base.db import Db
+from quanhui.base.money import Dealing
 from quanhui.catalogue import Catalogue
 from quanhui.redistribution import store
 from quanhui.redistribution.rules import (
@@ -82,6 +83,7 @@ class PurchaseView(Struct, frozen=True, kw_only=True):
     id: Annotated[str, Meta(examples=["pur_01kaqtj3v8f6rr3y1n5w9e2mzc"])]
     state: PurchaseState
     reason: str | None
+    dealing: Dealing
     total_fen: int
     out_no: Annotated[str, Meta(description="Our number for the payment.")]
     payment_no: str | None
@@ -202,6 +204,7 @@ async def purchase_views(db: Db, purchases: Sequence[Purchase], catalogue: Catal
             id=purchase.id,
             state=purchase.state,
             reason=purchase.reason,
+            dealing=purchase.dealing,
             total_fen=purchase.total_fen,
             out_no=purchase.out_no,
             payment_no=purchase.payment_no,

@@ -30,6 +30,7 @@ from quanhui.settlement.rules import (
     out_no_of,
     state_once_approved,
 )
+from quanhui.settlement.stored_value.limits import over_limit
 
 TRANSFER_DUE = "settlement.transfer_due"
 PAYOUT_SUCCEEDED = "settlement.payout_succeeded"
@@ -286,7 +287,10 @@ async def _find_holds(db: Db, payouts: Sequence[Payout]) -> dict[str, Hold]:
         hold = _hold_of_person(payout, seller, payee) or _hold_of_vouchers(payout, found)
         if hold:
             holds[payout.id] = hold
-    return holds
+    going = [payout for payout in payouts if payout.id not in holds]
+    # One instant a batch; the limit is that of the day.
+    over = await over_limit(db, going, now=max(payout.updated_at for payout in going)) if going else set()
+    return holds | dict.fromkeys(over, Hold.STORED_VALUE_LIMIT)
 
 
 def _hold_of_person(

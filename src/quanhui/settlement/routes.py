@@ -19,10 +19,12 @@ from quanhui.ledger import postings
 from quanhui.settlement import channel_routes, store
 from quanhui.settlement.actions import approve_payouts, clear_flags, hand_over_goods, retry_payouts
 from quanhui.settlement.cancelling import cancel_payouts
+from quanhui.settlement.custody.routes import handlers as custody_handlers
 from quanhui.settlement.errors import CallbackRefused
 from quanhui.settlement.reconciliation.routes import handlers as reconciliation_handlers
 from quanhui.settlement.reports import take_events
 from quanhui.settlement.rules import CUSTODIAN, Payout, State
+from quanhui.settlement.stored_value.routes import handlers as stored_value_handlers
 from quanhui.settlement.tasks import Channels
 from quanhui.settlement.views import (
     READ,
@@ -373,4 +375,6 @@ handlers: list[HTTPRouteHandler] = [
     take_alipay_callback,
     *channel_routes.handlers,
     *reconciliation_handlers,
+    *custody_handlers,
+    *stored_value_handlers,
 ]

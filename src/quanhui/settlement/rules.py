@@ -116,6 +116,7 @@ class Hold(StrEnum):
     PLATFORM_DAY_LIMIT = "platform_day_limit"
     PAYEE_DAY_LIMIT = "payee_day_limit"
     NOT_OWED = "not_owed"
+    STORED_VALUE_LIMIT = "stored_value_limit"
 
 
 class Flag(StrEnum):

@@ -150,12 +150,13 @@ CREATE UNIQUE INDEX one_stop ON settlement.stop ((true)) WHERE lifted_at IS NULL
 
 -- What our own records say of every movement that a bill could tell of. `booked`: the ledger must have it.
 CREATE VIEW settlement.instructed AS
-SELECT 'institution'::text COLLATE "C" AS channel, 'transfer'::text COLLATE "C" AS kind, t.out_no, p.amount_fen,
+SELECT t.channel, 'transfer'::text COLLATE "C" AS kind, t.out_no, p.amount_fen,
        t.state, t.state IN ('succeeded', 'returned') AS moved,
        t.state IN ('succeeded', 'returned') AND p.flag IS DISTINCT FROM 'paid_not_owed' AS booked
 FROM settlement.attempt t JOIN settlement.payout p ON p.id = t.payout_id
+WHERE t.channel IS NOT NULL
 UNION ALL
-SELECT 'institution', 'return', t.out_no, p.amount_fen, t.state, true, p.flag IS DISTINCT FROM 'paid_not_owed'
+SELECT t.channel, 'return', t.out_no, p.amount_fen, t.state, true, p.flag IS DISTINCT FROM 'paid_not_owed'
 FROM settlement.attempt t JOIN settlement.payout p ON p.id = t.payout_id
 WHERE t.state = 'returned'
 UNION ALL
