@@ -9,7 +9,7 @@ from factories.tills import issue, open_trade, spend
 
 from quanhui import ledger, redemption, settlement, story
 from quanhui.base.db import Db, Pool, transaction
-from quanhui.base.errors import MalformedRequest
+from quanhui.base.errors import MalformedRequest, SecondPersonNeeded
 from quanhui.base.outbox import Job
 from quanhui.ledger import postings
 from quanhui.redemption import State
@@ -18,7 +18,6 @@ from quanhui.redemption.merchants.errors import (
     BankReferenceUsed,
     ContractOverlaps,
     LineDisputed,
-    SecondPersonNeeded,
     StatementMoved,
 )
 from quanhui.redemption.merchants.rules import SILENCE_AGREES_AFTER, StatementState

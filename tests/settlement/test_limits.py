@@ -10,12 +10,12 @@ from factories.payouts import books, listen, opened, owed_orders, payout_of, sec
 from quanhui import ledger, settlement
 from quanhui.base.access import Actor, ActorKind, Scope
 from quanhui.base.db import Db, Pool, transaction
+from quanhui.base.errors import SecondPersonNeeded
 from quanhui.ledger import postings
 from quanhui.settlement import (
     CUSTODIAN,
     Hold,
     Payout,
-    SecondPersonNeeded,
     State,
     TransferReport,
     TransferState,

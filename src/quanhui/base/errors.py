@@ -57,6 +57,15 @@ class Forbidden(Problem):
     remedy_en = "Ask an administrator for a role with this permission."
 
 
+class SecondPersonNeeded(Problem):
+    """Who did the first half of something that takes two people cannot do the second."""
+
+    code, status = "second-person-needed", 403
+    zh, en = "须由另一人复核", "A second person has to do this"
+    remedy_zh = "请由未经手过此事、且有权限的人员复核。"
+    remedy_en = "Ask someone with this permission who has had no hand in it."
+
+
 class Unauthenticated(Problem):
     """No credentials, or they are wrong, expired or revoked."""
 

@@ -46,7 +46,6 @@ from quanhui.settlement.errors import (
     OwnPayout,
     PayoutBlocked,
     PayoutMoved,
-    SecondPersonNeeded,
 )
 from quanhui.settlement.gateway import (
     BillKind,
@@ -149,7 +148,6 @@ __all__ = [
     "PayoutMoved",
     "RefundOrder",
     "SandboxInstitution",
-    "SecondPersonNeeded",
     "Standing",
     "State",
     "TimelineEntry",

@@ -13,12 +13,16 @@ import msgspec
 from quanhui import customers, evidence, ledger, places, vouchers
 from quanhui.base.access import Actor
 from quanhui.base.db import Db
-from quanhui.base.errors import NotFound
+from quanhui.base.errors import NotFound, SecondPersonNeeded
 from quanhui.base.ids import new_id
 from quanhui.base.outbox import Fact, Job, emit
 from quanhui.ledger import InsufficientBalance, postings
 from quanhui.settlement import caps, store
-from quanhui.settlement.errors import OwnPayout, PayoutBlocked, PayoutMoved, SecondPersonNeeded
+from quanhui.settlement.errors import (
+    OwnPayout,
+    PayoutBlocked,
+    PayoutMoved,
+)
 from quanhui.settlement.rules import (
     CLEARABLE,
     PAYOUT,

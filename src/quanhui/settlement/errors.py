@@ -32,15 +32,6 @@ class OwnPayout(Problem):
     remedy_en = "Ask someone else with this permission."
 
 
-class SecondPersonNeeded(Problem):
-    """Who made a large payout what it is, or has approved it once, does not approve it (again)."""
-
-    code, status = "second-person-needed", 403
-    zh, en = "该笔大额出款须由另一人审批", "Another person must approve this large payout"
-    remedy_zh = "请由未变更过该笔出款、也未审批过它的人员审批。"
-    remedy_en = "Ask someone with this permission who neither changed the payout nor approved it before."
-
-
 class CallbackRefused(Problem):
     """The callback's signature is missing, wrong or too old."""
 

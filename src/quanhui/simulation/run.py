@@ -70,6 +70,7 @@ class _World:
         self.dice = Dice(seed)
         self.channel = FakeChannel(self.dice)
         self.institution = cast("Institution", self.channel)
+        self.channels = {settlement.CUSTODIAN: self.institution}
         self.tally = _Tally()
         self.digest = hashlib.blake2b(digest_size=16)
         self.people: list[tuple[str, str]] = []
@@ -170,9 +171,11 @@ async def _live(world: _World, begin: datetime) -> None:
         now = begin + elapsed
         world.channel.advance(now)
         await _hear(world, world.channel.callbacks(now), now=now)
-        await settlement.query_unknown(world.pool, world.institution, limit=MOST_AT_ONCE, now=now)
+        await settlement.query_unknown(world.pool, world.channels, limit=MOST_AT_ONCE, now=now)
         async with transaction(world.pool) as db:
             await settlement.retry_failed(db, limit=MOST_AT_ONCE, now=now)
+            await settlement.wake_waiting(db, now=now)
+            await settlement.release_capped(db, now=now)
         await _send(world, now=now)
         if elapsed == PERSON_LOOKS:
             await _look(world, now=now)
@@ -209,7 +212,7 @@ async def _send(world: _World, *, now: datetime) -> None:
     if batch is None:
         return
     for _ in range(2):
-        await settlement.send_transfers(world.pool, world.institution, world.keyring, batch.jobs, now=now)
+        await settlement.send_transfers(world.pool, world.channels, world.keyring, batch.jobs, now=now)
     async with transaction(world.pool) as db:
         await batch.done(db)
 

@@ -10,9 +10,11 @@ from factories.bills import CHANNEL, NEXT_MORNING, TODAY, Channel, line, lines, 
 from quanhui import ledger, settlement
 from quanhui.base.access import Actor, ActorKind
 from quanhui.base.db import Pool, transaction
-from quanhui.base.errors import NotFound
+from quanhui.base.errors import NotFound, SecondPersonNeeded
 from quanhui.settlement import BillKind, BillLine, CaseState, Class, Outcome, TransferState
-from quanhui.settlement.reconciliation.errors import CaseMoved, SecondPersonNeeded
+from quanhui.settlement.reconciliation.errors import (
+    CaseMoved,
+)
 from quanhui.settlement.reconciliation.rules import MAY_AGE, Case, due_days
 
 MAKER = Actor(kind=ActorKind.STAFF, id="opr_maker", grants={})

@@ -8,13 +8,12 @@ import msgspec
 from quanhui import ledger
 from quanhui.base.clock import local_day
 from quanhui.base.db import Db
-from quanhui.base.errors import NotFound
+from quanhui.base.errors import NotFound, SecondPersonNeeded
 from quanhui.base.ids import new_id
 from quanhui.redemption.merchants import store
 from quanhui.redemption.merchants.errors import (
     ContractOverlaps,
     LineDisputed,
-    SecondPersonNeeded,
     StatementMoved,
 )
 from quanhui.redemption.merchants.money import take_from_merchant

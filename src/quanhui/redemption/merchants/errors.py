@@ -21,15 +21,6 @@ class LineDisputed(Problem):
     remedy_en = "Follow the dispute that is open."
 
 
-class SecondPersonNeeded(Problem):
-    """Who did the first half cannot do the second."""
-
-    code, status = "second-person-needed", 403
-    zh, en = "须由另一人复核", "A second person has to do this"
-    remedy_zh = "请由其他有权限的人员复核。"
-    remedy_en = "Ask someone else with this permission."
-
-
 class BankReferenceUsed(Problem):
     """The bank's reference stands for another transfer."""
 
@@ -51,7 +42,7 @@ class ContractOverlaps(Problem):
 class StatementTooLong(Problem):
     """The file would have more lines than it can hold; `most_lines` says how many it can."""
 
-    code, status = "statement-too-long", 409
+    code, status = "too-many-statement-lines", 409
     zh, en = "结算单明细过多，无法生成该格式的文件", "The statement has too many lines for this kind of file"
     remedy_zh = "请下载 Excel，或通过接口分页读取明细。"
     remedy_en = "Download the Excel file, or read the lines page by page."

@@ -5,11 +5,14 @@ from functools import partial
 
 from quanhui import ledger
 from quanhui.base.db import Db
-from quanhui.base.errors import MalformedRequest
+from quanhui.base.errors import MalformedRequest, SecondPersonNeeded
 from quanhui.base.ids import new_id
 from quanhui.ledger import postings
 from quanhui.redemption.merchants import store
-from quanhui.redemption.merchants.errors import BankReferenceUsed, SecondPersonNeeded, StatementMoved
+from quanhui.redemption.merchants.errors import (
+    BankReferenceUsed,
+    StatementMoved,
+)
 from quanhui.redemption.merchants.money import set_off, take_from_merchant
 from quanhui.redemption.merchants.rules import BankTransfer, Statement, StatementState, TransferState
 from quanhui.redemption.merchants.store import queries

@@ -8,14 +8,17 @@ import msgspec
 from quanhui import ledger, staff
 from quanhui.base.access import Actor
 from quanhui.base.db import Db, Row
-from quanhui.base.errors import NotFound
+from quanhui.base.errors import NotFound, SecondPersonNeeded
 from quanhui.base.ids import new_id
 from quanhui.base.outbox import Fact, emit
 from quanhui.ledger import Transfer, postings
 from quanhui.settlement.actions import transfer_due
 from quanhui.settlement.gateway import BillLine
 from quanhui.settlement.reconciliation import store
-from quanhui.settlement.reconciliation.errors import CaseMoved, NotStopped, SecondPersonNeeded
+from quanhui.settlement.reconciliation.errors import (
+    CaseMoved,
+    NotStopped,
+)
 from quanhui.settlement.reconciliation.rules import (
     MAY_AGE,
     Case,

@@ -12,15 +12,6 @@ class CaseMoved(Problem):
     remedy_en = "Reload to see where the case stands now."
 
 
-class SecondPersonNeeded(Problem):
-    """Who proposed how to close a case does not decide about it."""
-
-    code, status = "second-person-needed", 403
-    zh, en = "提出处理意见的人不能复核", "Whoever proposed it cannot approve it"
-    remedy_zh = "请由其他有权限的人员复核。"
-    remedy_en = "Ask someone else with this permission."
-
-
 class BillNotReady(Problem):
     """The day is not over yet, so there is no bill of it."""
 
