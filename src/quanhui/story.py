@@ -230,9 +230,7 @@ CHORES = (
     Chore(
         "settlement.fetch_bills",
         timedelta(hours=1),
-        errand=lambda desk, now: settlement.fetch_bills(
-            desk.pool, {settlement.CUSTODIAN: desk.institution}, now=now
-        ),
+        errand=lambda desk, now: settlement.fetch_bills(desk.pool, desk.channels, now=now),
     ),
     Chore(
         "settlement.alarm_overdue",

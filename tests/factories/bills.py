@@ -40,7 +40,10 @@ async def paid(
     """Payouts whose transfers were called and of which the channel said this."""
     async with transaction(pool) as db:
         payouts = await opened(db, await owed_orders(db, keyring, count, now=now), now=now)
-        await db.execute("UPDATE settlement.attempt SET state = 'calling', sends = 1 WHERE state = 'new'")
+        await db.execute(
+            "UPDATE settlement.attempt SET state = 'calling', channel = $1, sends = 1 WHERE state = 'new'",
+            CHANNEL,
+        )
     await report(pool, payouts, state, now=now)
     return payouts
 
@@ -51,7 +54,7 @@ async def report(pool: Pool, payouts: Sequence[Payout], state: TransferState, *,
         for payout in payouts
     ]
     async with transaction(pool) as db:
-        await settlement.record_reports(db, reports, now=now)
+        await settlement.record_reports(db, reports, channel=CHANNEL, now=now)
 
 
 def line(

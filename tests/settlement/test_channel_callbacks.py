@@ -3,7 +3,7 @@
 import httpx
 import msgspec
 import pytest
-from factories.payouts import opened, owed_orders, reread
+from factories.payouts import opened, owed_orders, reread, sent
 from fakes.channels import THEIRS, WECHAT_NAMES, alipay_account, key_pair, wechat_account
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
@@ -63,7 +63,6 @@ async def client(pool):
         handlers,
         dependencies={
             "call": Provide(call),
-            "institution": Provide(lambda: None, sync_to_thread=False),
             "channels": Provide(lambda: channels, sync_to_thread=False),
         },
         exception_handlers={Problem: refuse},
@@ -87,6 +86,8 @@ async def tell(client, name, recorded):
 
 @pytest.mark.parametrize("name", TAKEN)
 async def test_a_notice_of_a_channel_pays_a_payout_once_however_often_it_comes(client, pool, payout, name):
+    async with transaction(pool) as db:
+        await sent(db, payout, channel=name)
     for _ in range(2):
         answer = await tell(client, name, notice(name, payout))
         assert (answer.status_code, answer.text) == (200, TAKEN[name])
@@ -94,6 +95,13 @@ async def test_a_notice_of_a_channel_pays_a_payout_once_however_often_it_comes(c
     async with transaction(pool) as db:
         ids = [row[0] for row in await db.fetch("SELECT notification_id FROM settlement.callback_inbox")]
     assert [id_.split(":")[0] for id_ in ids] == [name]
+
+
+async def test_a_notice_of_a_channel_that_a_transfer_was_not_sent_through_pays_nothing(client, pool, payout):
+    async with transaction(pool) as db:
+        await sent(db, payout, channel="alipay")
+    assert (await tell(client, "wechat", notice("wechat", payout))).status_code == 200
+    assert (await reread(pool, payout)).state is State.SUBMITTED
 
 
 @pytest.mark.parametrize("name", TAKEN)

@@ -86,8 +86,7 @@ async def web(pool: Pool) -> AsyncIterator[Web]:
         handlers,
         dependencies={
             "call": Provide(call),
-            "institution": Provide(lambda: institution, sync_to_thread=False),
-            "channels": Provide(lambda: settlement.Channels({}, {}), sync_to_thread=False),
+            "channels": Provide(lambda: {settlement.CUSTODIAN: institution}, sync_to_thread=False),
         },
         exception_handlers={Problem: refuse},
         openapi_config=None,
@@ -280,7 +279,8 @@ async def test_finance_sees_the_channels_and_moves_their_switches(pool: Pool, we
         path = f"/channels/institution/{way}"
         return await web.post(path, actor, {"note": "bills differ"}, status=status)
 
-    assert [each["standing"] for each in (await web.get("/channels", FINANCE))["items"]] == ["running"]
+    items = (await web.get("/channels", FINANCE))["items"]
+    assert {each["name"]: each["standing"] for each in items}["institution"] == "running"
     stopped = await switch("stop")
     assert (stopped["standing"], stopped["stop_note"], stopped["stopped_by"]) == (
         "stopped",

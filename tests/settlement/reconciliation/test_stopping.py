@@ -61,7 +61,7 @@ async def test_a_difference_stops_payouts_until_a_person_lifts_it(pool, keyring,
     await differ(pool, now)
     assert [await watch(pool, now) for _ in range(2)] == [2, 2]
     jobs = transfer_jobs(payout)
-    await settlement.send_transfers(pool, institution, keyring, jobs, now=now)
+    await settlement.send_transfers(pool, {CHANNEL: institution}, keyring, jobs, now=now)
     assert institution.sent == []
     async with transaction(pool) as db:
         await ledger.reverse(db, ["nobodys:payout_ended:0"], event="posted_by_mistake", now=now)
@@ -73,7 +73,7 @@ async def test_a_difference_stops_payouts_until_a_person_lifts_it(pool, keyring,
     assert told[1]["payload"] == jobs[0].payload
     assert await watch(pool, now) == 0
     assert await pool.fetchval("SELECT count(*) FROM base.job") == 2
-    await settlement.send_transfers(pool, institution, keyring, jobs, now=now)
+    await settlement.send_transfers(pool, {CHANNEL: institution}, keyring, jobs, now=now)
     assert len(institution.sent) == 1
 
 

@@ -200,7 +200,7 @@ class AlipayTransfers:
         if change.status not in EVENTS:
             return CallbackEvents(message_id=notice.notify_id, events=())
         event = InstitutionEvent(
-            id=f"{PARTY}:{notice.notify_id}",
+            id=notice.notify_id,
             kind=EVENTS[change.status],
             out_no=change.out_biz_no,
             amount_fen=amount_fen,

@@ -228,7 +228,7 @@ class WechatTransfers:
         if not self._is_ours(bill) or bill.state not in EVENTS:
             raise MalformedRequest
         event = InstitutionEvent(
-            id=f"{PARTY}:{notice.id}",
+            id=notice.id,
             kind=EVENTS[bill.state],
             out_no=bill.out_bill_no,
             amount_fen=bill.transfer_amount,

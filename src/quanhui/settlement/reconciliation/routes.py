@@ -21,7 +21,6 @@ from quanhui.base.http import NoAnswer
 from quanhui.base.paging import PAGE_DEFAULT, PAGE_LIMIT, Page, page_of
 from quanhui.base.web import Call
 from quanhui.ledger import Posting
-from quanhui.settlement.gateway import Institution
 from quanhui.settlement.reconciliation import actions, store
 from quanhui.settlement.reconciliation.errors import BillNotReady, UnknownChannel
 from quanhui.settlement.reconciliation.rules import Case, CaseState, Class, Comparison, Day, Outcome
@@ -33,7 +32,7 @@ from quanhui.settlement.reconciliation.views import (
     view_proof,
     view_stop,
 )
-from quanhui.settlement.rules import CUSTODIAN
+from quanhui.settlement.tasks import Channels
 
 EXPORT_LIMIT = 10_000
 READ = needs("reconciliation.read", Scope.ALL)
@@ -121,7 +120,7 @@ async def list_days(
 )
 async def run_day(
     call: NamedDependency[Call],
-    institution: NamedDependency[SkipValidation[Institution]],
+    channels: NamedDependency[SkipValidation[Channels]],
     channel: Annotated[
         str,
         PathParameter(max_length=64, description="The channel, such as `institution`."),
@@ -135,13 +134,13 @@ async def run_day(
     answered = await call.replay()
     if answered is not None:
         return answered
-    if channel != CUSTODIAN:
-        raise UnknownChannel(channels=[CUSTODIAN])
+    if channel not in channels:
+        raise UnknownChannel(channels=sorted(channels))
     wanted = _day(day)
     if wanted >= local_day(call.now):
         raise BillNotReady
     try:
-        lines = await institution.bill(wanted, now=call.now)
+        lines = await channels[channel].bill(wanted, now=call.now)
     except NoAnswer:
         raise OutsideUnavailable from None
 
