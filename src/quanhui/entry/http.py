@@ -76,7 +76,7 @@ DOMAINS = (
     customers, staff, catalogue, places, buyback, settlement, redistribution, redemption, ledger, evidence,
     operations,
 )  # fmt: skip
-FROM_DESK = ("keyring", "terms", "connectors", "institution", "channels")
+FROM_DESK = ("keyring", "terms", "connectors", "channels")
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -64,7 +64,7 @@ class SettleBody(Struct, frozen=True, forbid_unknown_fields=True):
 class TransferBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Which institution pays, and its number for the transfer."""
 
-    institution: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$", examples=["institution"])]
+    institution: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]+$", max_length=64, examples=["institution"])]
     reference: Annotated[str, Meta(min_length=4, max_length=64, examples=["BOC20261123000187"])]
 
 
