@@ -41,8 +41,8 @@ WITH numbered AS (
            $2, $2
     FROM numbered
 )
-INSERT INTO settlement.attempt (out_no, payout_id, number, state, sends, created_at, updated_at)
-SELECT suffix || '01', 'pot_' || suffix, 1, 'succeeded', 1, $2, $2 FROM numbered
+INSERT INTO settlement.attempt (out_no, payout_id, number, state, channel, sends, created_at, updated_at)
+SELECT suffix || '01', 'pot_' || suffix, 1, 'succeeded', 'institution', 1, $2, $2 FROM numbered
 """
 
 
